@@ -141,6 +141,8 @@ def claim_of(result: dict[str, Any] | Any) -> str:
     parts = [f"**{result['verdict'].capitalize()}.** {prose(result['says'])}", f"{facts}. {made}.", table(["arm", "mean ± spread over seeds"], arms, right=[1])]
     if result["checks"]:
         parts.append("\n".join(f"- {'holds' if holds else '**does not hold**'}: {check}" for check, holds in result["checks"].items()))
+    if result.get("observed"):
+        parts.append("Observed, not judged:\n\n" + "\n".join(f"- {'yes' if seen else 'no'}: {sentence}" for sentence, seen in result["observed"].items()))
     return "\n\n".join(parts)
 
 

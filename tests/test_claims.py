@@ -84,6 +84,12 @@ def test_arms_are_measured_one_by_one():
         Claim("s", "says", ("new", "old"))
 
 
+def test_what_is_only_observed_does_not_decide():
+    claim = Claim("s", "says", ("new", "old"), arms={"new": float, "old": float}, observed={"old beats new": lambda f: beats(f["old"], f["new"])})
+    found = claim.judge({"new": [2.0, 3.1, 4.0], "old": [1.0, 2.0, 3.0]})
+    assert found["verdict"] == "shown" and found["observed"] == {"old beats new": False} and found["checks"] == {}
+
+
 @pytest.mark.parametrize("figures", [{"new": 1.0}, {"new": 1.0, "old": math.nan}])
 def test_an_arm_without_a_figure_is_named(figures):
     with pytest.raises(UserError, match="seed 7 gave no finite figure for old"):
@@ -94,7 +100,7 @@ def test_the_result_is_written_as_others_read_it(folder):
     result = claims.run_claim("fake-system", seeds=4, first_seed=1)
     assert json.loads((folder / "results" / "fake-system.json").read_text()) == result
     assert catalogue.result("fake-system") == result
-    assert {"system", "verdict", "effect", "se", "seeds", "arms", "checks", "minutes", "commit"} <= set(result)
+    assert {"system", "verdict", "effect", "se", "seeds", "arms", "checks", "observed", "minutes", "commit"} <= set(result)
     assert result["verdict"] == "shown" and result["seeds"] == 4 and result["first_seed"] == 1
     assert result["arms"]["old"] == [1.0, 2.0, 3.0, 4.0] and result["arms"]["distance"][3] == 0.25
     assert result["checks"] == {"broken (broken on purpose) does not beat old": True, "new beats broken": True}

@@ -68,7 +68,9 @@ class Claim:
     negative: tuple[str, ...] = ()
     """Arms that are broken on purpose and must not beat the control."""
     checks: Mapping[str, Callable[[Figures], bool]] = field(default_factory=dict)
-    """What else must hold, each by one sentence."""
+    """What else must hold for the claim to stand, each by one sentence."""
+    observed: Mapping[str, Callable[[Figures], bool]] = field(default_factory=dict)
+    """What else the paper says or one would like to know, each by one sentence: reported, whichever way it falls, and not judged."""
     data: str = ""
     minutes_budget: float = 10.0
     """About how long five seeds take, one at a time."""
@@ -86,7 +88,7 @@ class Claim:
         return {name: float(value) for name, value in figures.items()}
 
     def judge(self, figures: Figures) -> dict[str, Any]:
-        """``verdict``; ``effect``, treatment over control with its standard error ``se``, positive in the paper's direction; ``checks``."""
+        """``verdict``; ``effect``, treatment over control with its standard error ``se``, positive in the paper's direction; ``checks`` and ``observed``."""
         checks = {f"{arm} (broken on purpose) does not beat {self.effect[1]}": not self._beats_control(figures, arm) for arm in self.negative}
         checks |= {name: bool(holds(figures)) for name, holds in self.checks.items()}
         effect, error = self._gain(figures, self.effect[0])
@@ -96,7 +98,8 @@ class Claim:
                 verdict = "shown"
             elif effect < -2 * error:
                 verdict = "contrary"
-        return {"verdict": verdict, "effect": effect, "se": error, "checks": checks}
+        observed = {name: bool(holds(figures)) for name, holds in self.observed.items()}
+        return {"verdict": verdict, "effect": effect, "se": error, "checks": checks, "observed": observed}
 
     def _gain(self, figures: Figures, arm: str) -> tuple[float, float]:
         mean, error = difference(figures[arm], figures[self.effect[1]])

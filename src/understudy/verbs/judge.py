@@ -186,4 +186,5 @@ def claim(name: str, *, seeds: int = 5, first_seed: int | None = None, **options
         "effect": f"{found['effect']:.4g}, standard error {error} ({found['treatment']} over {found['control']})",
     }
     checks = [f"{'holds' if holds else 'FAILS'}: {escape(check)}" for check, holds in found["checks"].items()]
+    checks += [f"observed, not judged: {escape(sentence)}: {'yes' if seen else 'no'}" for sentence, seen in found["observed"].items()]
     return Result(found, None, [made, facts(said), *checks])
