@@ -8,8 +8,9 @@ import tempfile
 
 import pytest
 
+import understudy as us
 from understudy import catalogue, claims, systems
-from understudy.claims import Claim
+from understudy.claims import Claim, beats
 from understudy.errors import UserError
 
 FAKE = """
@@ -139,6 +140,29 @@ def test_several_workers_give_the_same_result(folder, tmp_path):
     two = claims.run_claim("fake-system", seeds=3, first_seed=1, out=tmp_path / "two.json", workers=2)
     assert one | {"minutes": 0} == two | {"minutes": 0}
     assert sorted(calls(folder)) == [1, 1, 2, 2, 3, 3]
+
+
+def test_all_claims_share_the_workers_and_one_that_breaks_stops_no_other(folder):
+    (folder / "second.py").write_text(FAKE.replace("fake-system", "second"))
+    (folder / "broken.py").write_text(FAKE.replace("seed + 1.0", "seed / 0").replace("fake-system", "broken"))
+    found = dict(claims.run_claims(claims.names(), seeds=3, first_seed=1, workers=2))
+    assert found["fake-system"]["verdict"] == found["second"]["verdict"] == "shown"
+    assert isinstance(found["broken"], ZeroDivisionError) and catalogue.result("broken") is None
+
+
+def test_only_what_has_no_current_result_is_missing(folder, monkeypatch):
+    (folder / "second.py").write_text(FAKE.replace("fake-system", "second"))
+    answer = us.claim("second", seeds=3, first_seed=1)
+    assert answer.verdict == "shown" and claims.current("second") and not claims.current("fake-system")
+    assert list(us.claim(missing=True, seeds=3, first_seed=1).claims) == ["fake-system"]
+    (folder / "second.py").write_text(FAKE.replace("fake-system", "second") + "\n")
+    assert list(us.claim(all=True, missing=True, seeds=3, first_seed=1).claims) == ["second"]
+    assert us.claim(missing=True).to_json() == {"claims": {}, "failed": {}}
+    assert list(us.claim(all=True, seeds=3, first_seed=1).claims) == ["fake-system", "second"]
+    with pytest.raises(UserError, match="say which claim"):
+        us.claim()
+    with pytest.raises(UserError, match="say which claim"):
+        us.claim("second", all=True)
 
 
 def test_mistakes_are_one_sentence(folder, tmp_path):

@@ -12,7 +12,7 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from understudy.models import Student
     from understudy.systems.base import Outcome
     from understudy.teachers.base import Teacher
+    from understudy.teachers.rewards import Reward
 
 Figures = Mapping[str, Sequence[float]]
 """What was measured: the values of each arm, one per seed, in the order of the seeds."""
@@ -135,6 +136,56 @@ def load(path: Path) -> Claim:
     return claim
 
 
+@dataclass
+class Experiment:
+    """A claim while it is measured."""
+
+    slug: str
+    path: Path
+    claim: Claim
+    target: Path | None
+    """The file of the result; finished seeds are kept beside it."""
+    code: str
+    seeds: range
+    done: dict[int, dict[str, Any]]
+
+    @classmethod
+    def open(cls, slug: str, seeds: range, out: Path | str | None) -> Experiment:
+        """With the seeds that the same code has finished before. Raises UserError for an unknown claim or a place that cannot be written."""
+        path = find(slug)
+        code, target = _digest([*sorted(catalogue.PACKAGE.rglob("*.py")), path]), _target(slug, out)
+        done = {seed: line for seed, line in _kept(target, code).items() if seed in seeds}
+        return cls(slug, path, load(path), target, code, seeds, done)
+
+    @property
+    def missing(self) -> list[int]:
+        return [seed for seed in self.seeds if seed not in self.done]
+
+    def keep(self, line: dict[str, Any]) -> None:
+        """Write a finished seed down at once."""
+        self.done[line["seed"]] = line
+        if self.target:
+            with open(_beside(self.target), "a", encoding="utf-8") as file:
+                # A line of its own even where a kill cut the last one short.
+                file.write("\n" + json.dumps({"code": self.code, **line}))
+
+    def result(self) -> dict[str, Any]:
+        """Judge all seeds, and write the result."""
+        from understudy.engine.run import write_atomically
+
+        claim = self.claim
+        figures = {name: [self.done[seed]["figures"][name] for seed in self.seeds] for name in self.done[self.seeds[0]]["figures"]}
+        result = {
+            "system": self.slug, **claim.judge(figures), "seeds": len(self.seeds), "arms": figures,
+            "minutes": round(sum(line["seconds"] for line in self.done.values()) / 60, 2), "commit": _commit(), "sources": _sources(self.path),
+            "says": claim.says, "treatment": claim.effect[0], "control": claim.effect[1], "first_seed": self.seeds[0], "data": claim.data, "versions": _versions(),
+        }  # fmt: skip
+        if self.target:
+            write_atomically(self.target, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+            _beside(self.target).unlink(missing_ok=True)
+        return result
+
+
 def run_claim(
     slug: str, seeds: int = 5, first_seed: int = 0, out: Path | str | None = None, workers: int = 1, listener: Listener | None = None
 ) -> dict[str, Any]:
@@ -145,45 +196,56 @@ def run_claim(
     ``workers`` seeds run at a time, each on one thread, so that the figures do not depend on how many there are.
     Raises UserError for an unknown claim, too few seeds, or a place that cannot be written.
     """
-    from understudy.engine.run import Listener, write_atomically
+    for _, found in run_claims([slug], seeds, first_seed, out, workers, listener):
+        if isinstance(found, Exception):
+            raise found
+        return found
+    raise AssertionError("a claim has a result or a reason")
+
+
+def run_claims(
+    slugs: Sequence[str], seeds: int = 5, first_seed: int = 0, out: Path | str | None = None, workers: int = 1, listener: Listener | None = None
+) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+    """As ``run_claim`` for several systems, whose seeds share the ``workers``: each name with its result as soon as there is one, or with what went wrong.
+
+    Raises UserError for what is wrong with the question itself.
+    """
+    from understudy.engine.run import Listener
 
     if seeds < 2:
         raise UserError(f"a claim compares pairs over several seeds, and {seeds} is not enough; use --seeds 5")
-    path = find(slug)
-    claim, listener, code = load(path), listener or Listener(), _digest(path)
-    target = _target(slug, out)
-    beside = target.with_suffix(".seeds.jsonl") if target else None
-    wanted = range(first_seed, first_seed + seeds)
-    done = {seed: line for seed, line in _kept(beside, code).items() if seed in wanted}
-    listener.stage(slug, claim.says)
-    listener.say(f"{claim.data or slug}: {seeds} seeds, about {claim.minutes_budget * seeds / 5:.0f} minutes, {len(done)} of them done before")
-    for line in _measured(path, [seed for seed in wanted if seed not in done], workers):
-        done[line["seed"]] = line
-        if beside:
-            with open(beside, "a", encoding="utf-8") as file:
-                # A line of its own even where a kill cut the last one short.
-                file.write("\n" + json.dumps({"code": code, **line}))
-        listener.progress(len(done), seeds, **line["figures"])
-    figures = {name: [done[seed]["figures"][name] for seed in wanted] for name in done[first_seed]["figures"]}
-    result = {
-        "system": slug, **claim.judge(figures), "seeds": seeds, "arms": figures,
-        "minutes": round(sum(line["seconds"] for line in done.values()) / 60, 2), "commit": _commit(),
-        "says": claim.says, "treatment": claim.effect[0], "control": claim.effect[1], "first_seed": first_seed, "data": claim.data, "versions": _versions(),
-    }  # fmt: skip
-    if target and beside:
-        write_atomically(target, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        beside.unlink(missing_ok=True)
-    return result
+    listener = listener or Listener()
+    asked = [Experiment.open(slug, range(first_seed, first_seed + seeds), out) for slug in slugs]
+    minutes, before = sum(one.claim.minutes_budget for one in asked) * seeds / 5, sum(len(one.done) for one in asked)
+    what, says = (asked[0].slug, asked[0].claim.says) if len(asked) == 1 else (f"{len(asked)} claims", ", ".join(slugs))
+    listener.stage(what, says)
+    listener.say(f"{seeds} seeds each, about {minutes:.0f} minutes, one at a time; {before} of {len(asked) * seeds} done before")
+    for one in asked:
+        if not one.missing:
+            yield one.slug, one.result()
+    failed: set[str] = set()
+    everything = len(asked) * seeds
+    for one, line in _measured([(one, seed) for one in asked for seed in one.missing], workers):
+        if one.slug in failed:
+            continue
+        if isinstance(line, Exception):
+            failed.add(one.slug)
+            yield one.slug, line
+            continue
+        one.keep(line)
+        listener.progress(sum(len(each.done) for each in asked), everything, **(line["figures"] if len(asked) == 1 else {}))
+        if not one.missing:
+            yield one.slug, one.result()
 
 
 def learn(
     slug: str, student: Student, train: Samples, *, seed: int, steps: int | None = None, teacher: Teacher | None = None, validation: Samples | None = None,
-    also: Mapping[str, Samples] | None = None, settings: Mapping[str, Any] | None = None, **common: Any,
+    also: Mapping[str, Samples] | None = None, reward: Reward | None = None, settings: Mapping[str, Any] | None = None, **common: Any,
 ) -> Outcome:  # fmt: skip
     """Run the system ``slug`` from ``student`` in a folder that is gone afterwards; on the CPU, so that kept results compare.
 
     ``steps``: of the optimiser; a system that follows a stream takes none. ``also``: further samples by the name that the system reads them under.
-    ``settings``: those of the system by name; ``common``: common settings by dotted name with ``__`` for the dot (``optim__lr=1e-3``);
+    ``reward``: who checks answers. ``settings``: those of the system by name; ``common``: common settings by dotted name with ``__`` for the dot (``optim__lr=1e-3``);
     they win over the defaults of every stage, as a user's do.
     """
     from understudy import systems
@@ -195,7 +257,7 @@ def learn(
     given = {name.replace("__", "."): value for name, value in common.items()}
     shared = RunSettings().changed({"device": "cpu", **kind.defaults, "seed": seed, "train.steps": steps, **given})
     with TemporaryDirectory(prefix="understudy-claim-") as folder:
-        task = Task(train, student, shared, Run(folder), validation, teacher, also or {}, given)
+        task = Task(train, student, shared, Run(folder), validation, teacher, also or {}, given, reward)
         return kind(kind.Settings(**(settings or {})), task).run()
 
 
@@ -228,16 +290,27 @@ def _measure(path: Path, seed: int) -> dict[str, Any]:
     return {"seed": seed, "figures": figures, "seconds": time.perf_counter() - start}
 
 
-def _measured(path: Path, seeds: Sequence[int], workers: int) -> Iterator[dict[str, Any]]:
-    """Each seed as it is done."""
+def _measured(jobs: Sequence[tuple[Experiment, int]], workers: int) -> Iterator[tuple[Experiment, dict[str, Any] | Exception]]:
+    """Each seed of each claim as it is done, or what it failed of."""
     if workers == 1:
-        yield from (_measure(path, seed) for seed in seeds)
+        for one, seed in jobs:
+            try:
+                yield one, _measure(one.path, seed)
+            except Exception as problem:
+                yield one, problem
         return
     # Spawned, since torch does not survive a fork once its threads have run.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     try:
-        for future in as_completed([pool.submit(_measure, path, seed) for seed in seeds]):
-            yield future.result()
+        waiting = {pool.submit(_measure, one.path, seed): one for one, seed in jobs}
+        for future in as_completed(waiting):
+            problem = future.exception()
+            if problem is None:
+                yield waiting[future], future.result()
+            elif isinstance(problem, Exception):
+                yield waiting[future], problem
+            else:
+                raise problem
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -251,16 +324,21 @@ def _target(slug: str, out: Path | str | None) -> Path | None:
     target = place if place.suffix == ".json" else place / f"{slug}.json"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        open(target.with_suffix(".seeds.jsonl"), "a").close()
+        open(_beside(target), "a").close()
     except OSError as problem:
         raise UserError(f"cannot write the claim's result to {target}: {problem.strerror}; choose another place with --out") from None
     return target
 
 
-def _kept(beside: Path | None, code: str) -> dict[int, dict[str, Any]]:
+def _beside(target: Path) -> Path:
+    """The file of finished seeds beside that of the result."""
+    return target.with_suffix(".seeds.jsonl")
+
+
+def _kept(target: Path | None, code: str) -> dict[int, dict[str, Any]]:
     """The seeds that the same code has finished before."""
     found: dict[int, dict[str, Any]] = {}
-    for text in beside.read_text(encoding="utf-8").splitlines() if beside else ():
+    for text in _beside(target).read_text(encoding="utf-8").splitlines() if target else ():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:
@@ -270,12 +348,22 @@ def _kept(beside: Path | None, code: str) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _digest(claim: Path) -> str:
-    """Of everything that decides what a seed gives: the package's source and the claim's."""
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    for path in [*sorted(catalogue.PACKAGE.rglob("*.py")), claim]:
+    for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _sources(claim: Path) -> str:
+    """Digest of the claim and of its system's file."""
+    return _digest([claim, *catalogue.PACKAGE.glob(f"systems/*/{claim.name}")])
+
+
+def current(slug: str) -> bool:
+    """Whether the kept result was made with the claim and the system file as they are now."""
+    found = catalogue.result(slug)
+    return found is not None and found.get("sources") == _sources(find(slug))
 
 
 def _commit() -> str:

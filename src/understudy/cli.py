@@ -184,7 +184,9 @@ def compare(
 
 @command("understudy claim ps-kd --seeds 5")
 def claim(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A system, see: understudy systems --status works.")], *,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A system, see: understudy systems --status works.")] = None, *,
+    all: Annotated[bool, typer.Option("--all", help="The claims of all systems.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Of all, those without a result, or with one older than the claim or its system.")] = False,
     seeds: Annotated[int | None, typer.Option(min=2, metavar="N", help="How many paired seeds.")] = None,
     first_seed: Annotated[int | None, typer.Option(metavar="N", help="The first of them; --seed is the same.")] = None,
 ) -> None:  # fmt: skip

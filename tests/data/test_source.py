@@ -57,7 +57,7 @@ def test_labels_from_folder_names(animals: Path) -> None:
     assert found.train.classes == ("cat", "dog") and found.modality == "image"
     labels = classes_of(found)
     assert labels["cat/0.png"] == "cat" and labels["dog/deep/3.jpg"] == "dog" and labels["Unlabelled/0.png"] is None and labels["stray.bmp"] is None
-    assert found.facts.ignored == {".txt": 1} and not found.facts.unreadable
+    assert found.facts.ignored == {".txt": 1, "hidden": 1} and not found.facts.unreadable
     assert (found.facts.samples, found.facts.labelled) == (13, 8)
     said = " ".join(found.describe())
     assert "13 images: 8 labelled, 5 unlabelled" in said and "cat 4, dog 4" in said and "20 x 16" in said
@@ -404,8 +404,8 @@ def test_mistakes_get_one_sentence(tmp_path: Path, animals: Path) -> None:
         ({"path": tmp_path / "animls"}, r"animls does not exist; .* has animals"),
         ({"path": animals, "labels": tmp_path / "tabel.csv"}, r"tabel\.csv does not exist.*table\.csv"),
         ({"path": animals, "test": tmp_path / "no"}, "does not exist"),
-        ({"path": table, "text_column": "sentense"}, "no column 'sentense'; it has 'sentence'"),
-        ({"path": table, "label_column": "topics"}, "no column 'topics'; it has 'topic'"),
+        ({"path": table, "text_column": "sentense"}, "no column 'sentense'; did you mean sentence?"),
+        ({"path": table, "label_column": "topics"}, "no column 'topics'; did you mean topic?"),
         ({"path": table, "id_column": "key"}, "no column 'key'; it has 'sentence', 'topic', 'score'"),
         ({"path": table, "modality": "text"}, "no column 'text'"),
         ({"path": table, "modality": "audio"}, "no modality 'audio'"),

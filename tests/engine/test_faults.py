@@ -269,6 +269,7 @@ def test_a_time_budget_is_measured_on_a_copy(tmp_path: Path, monkeypatch: pytest
 
     steps_within = Loop.steps_within
     monkeypatch.setattr(Loop, "steps_within", rehearsed)
+    monkeypatch.setattr(Loop, "reviewed", lambda self, step, budget: 12)
     training.train(tmp_path / "budget", **{"train.steps": None, "train.budget": "1s"})
     training.train(tmp_path / "steps", **{"train.steps": 12})
     assert training.same(training.weights(tmp_path / "budget"), training.weights(tmp_path / "steps"))

@@ -69,6 +69,20 @@ def test_a_budget_becomes_steps(tmp_path: Path) -> None:
     assert training.facts(tmp_path)["steps"] >= 10
 
 
+def test_a_budget_is_kept_when_the_machine_slows_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    once = Loop.once
+
+    def slower(self: Loop, step: int) -> Any:
+        time.sleep(0.02 if self.steps != 1000 else 0.0)  # the rehearsal has 1000
+        return once(self, step)
+
+    monkeypatch.setattr(Loop, "once", slower)
+    start = time.monotonic()
+    training.train(tmp_path, **{"train.steps": None, "train.budget": "4s"})
+    assert time.monotonic() - start < 9
+    assert 10 <= training.facts(tmp_path)["steps"] == training.facts(tmp_path)["step"] < 250
+
+
 def test_batches_that_cannot_be_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be split"):
         training.train(tmp_path, **{"train.accumulate": 3})

@@ -28,6 +28,12 @@ def test_certain_and_right_is_calibrated() -> None:
     assert maths.ece(torch.eye(3), torch.arange(3)) == 0.0
 
 
+def test_brier_score_against_numpy() -> None:
+    p, labels = RNG.dirichlet([1.0] * 3, 50), RNG.integers(0, 3, 50)
+    assert maths.brier(torch.tensor(p), torch.tensor(labels)) == pytest.approx(np.mean(np.sum((p - np.eye(3)[labels]) ** 2, -1)), rel=1e-12)
+    assert maths.brier(torch.eye(3), torch.arange(3)) == 0.0 and maths.brier(torch.eye(3), torch.tensor([1, 2, 0])) == 2.0
+
+
 def test_temperature_is_recovered() -> None:
     z = RNG.normal(size=(20_000, 4)) * 2
     labels = (z + RNG.gumbel(size=z.shape)).argmax(-1)  # drawn from softmax(z)

@@ -66,7 +66,7 @@ class Folder:
     train: Images = field(default_factory=Images)
     test: Images = field(default_factory=Images)
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by suffix."""
+    """Files that are no images, by suffix, and images with a hidden name."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -83,16 +83,17 @@ def walk(root: Path, quarantine: Quarantine) -> Folder:
         below = Path(place).relative_to(root).parts
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
-            folder.notes.append(f"{shown('/'.join(below))} leads back to a folder that is read already: not read again")
+            folder.notes.append(f"the folder {shown('/'.join(below))} leads back to a folder that is read already: not read again")
             inside.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         inside[:] = sorted((d for d in inside if not d.startswith((".", "__MACOSX"))), key=lambda d: (os.path.islink(os.path.join(place, d)), d))
         for name in sorted(files):
-            if name.startswith("."):
-                continue
             suffix = Path(name).suffix.lower()
-            if suffix not in SUFFIXES:
+            if name.startswith("."):
+                if suffix in SUFFIXES:
+                    folder.ignored["hidden"] += 1
+            elif suffix not in SUFFIXES:
                 folder.ignored[suffix or "no suffix"] += 1
             elif not os.path.isfile(os.path.join(place, name)):
                 quarantine.add(shown(os.path.join(place, name)), "not a file, or a link that leads nowhere")

@@ -57,7 +57,7 @@ class Found:
         facts, noun = self.facts, {"image": "images", "text": "texts", "table": "rows"}[self.facts.kind]
         said = [f"{facts.path} holds {facts.samples:,} {noun}: {facts.labelled:,} labelled, {facts.samples - facts.labelled:,} unlabelled."]
         if facts.classes:
-            said.append(f"{len(facts.classes)} classes: {_counts(facts.classes)}.")
+            said.append(f"{len(facts.classes)} class{'es' if len(facts.classes) > 1 else ''}: {_counts(facts.classes)}.")
         if self.test is not None:
             said.append(f"Test data: {facts.test:,} {noun} of {sum(n > 0 for n in facts.test_classes.values())} classes, looked at once, at the end.")
         said += self.sentences

@@ -48,5 +48,5 @@ class Quarantine:
         path, reason = self.rows[0]
         raise UserError(
             f"{len(self.rows):,} of {total:,} samples can not be read, more than the {self.limit:.1%} allowed (the first: {path}: {reason}){listed}: "
-            "mend or remove them, or raise the limit"
+            "mend or remove them, or allow more with --set data.unreadable=0.1"
         )

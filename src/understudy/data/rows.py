@@ -221,7 +221,10 @@ class Table:
             if names:
                 said.append(f"{len(names)} columns of {noun}: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}.")
         if self.dropped:
-            said.append("Columns left out: " + "; ".join(f"{name} ({reason})" for name, reason in self.dropped.items()) + ".")
+            why: dict[str, list[str]] = {}
+            for name, reason in self.dropped.items():
+                why.setdefault(reason, []).append(name)
+            said.append("Columns left out: " + "; ".join(f"{', '.join(names)} ({reason})" for reason, names in why.items()) + ".")
         return said
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 
+from understudy import nearest
 from understudy.data import folder as folders
 from understudy.data import tables_on_disk as files
 from understudy.data.folder import shown
@@ -277,8 +278,8 @@ def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> S
     wanted = {options.id_column: None, options.text_column: "text", options.label_column: "label"}
     for name, default in wanted.items():
         if name is not None and name not in columns and (name != default or (name, kind) == ("text", "text")):
-            near = difflib.get_close_matches(name, columns, 3, 0.5) or columns
-            raise UserError(f"{shown(path)} has no column {name!r}; it has {', '.join(map(repr, near[:12]))}")
+            has = f"it has {', '.join(map(repr, columns[:12]))}{', ...' if len(columns) > 12 else ''}"
+            raise UserError(f"{shown(path)} has no column {name!r}; {nearest.hint(name, columns, has)}")
     number = len(str(max(rows.numbers)))
     ids = [f"row-{i:0{max(6, number)}d}" for i in rows.numbers]
     if options.id_column is not None:

@@ -55,7 +55,7 @@ def save(where: Path, step: int, module: nn.Module, optimizer: Optimizer, facts:
         except (OSError, SafetensorError) as problem:  # the library that writes tensors says it in its own way
             reason = getattr(problem, "strerror", None) or str(problem)
             raise UserError(
-                f"cannot write a checkpoint to {where}: {reason}; make room or give permission, then go on from the last one with: understudy resume"
+                f"cannot write a checkpoint to {where}: {reason}; make room or give permission, then go on from the last one with understudy resume RUN"
             ) from problem
     collective.barrier()
 

@@ -28,6 +28,10 @@ from understudy.errors import Interrupted, UserError
 from understudy.settings import RunSettings, parse_duration
 
 
+REVIEWS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
+"""Shares of the steps after which a time budget is looked at again."""
+
+
 class Trainable(Protocol):
     """What the loop asks of an objective (``systems.base.Objective``), which is an ``nn.Module`` besides."""
 
@@ -113,6 +117,9 @@ class Loop:
         self.steps = 0
         self.rate_scale = 1.0
         self.skipped: set[int] = set()
+        self.spent = 0.0
+        """Seconds that earlier processes of this run, and the rehearsal of a time budget, have used."""
+        self.started = time.monotonic()
 
     def batches(self, step: int, micro: int) -> dict[str, Batch]:
         """This process's part ``micro`` of the global batches of ``step``."""
@@ -165,7 +172,17 @@ class Loop:
             start = time.perf_counter()
             float(sum(rehearsal.once(len(times))[0].values()))
             times.append(time.perf_counter() - start)
-        return max(10, int((seconds - sum(times)) / (sum(times[1:]) / (len(times) - 1))))
+        self.spent = sum(times)
+        return max(10, int((seconds - self.spent) / (sum(times[1:]) / (len(times) - 1))))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, of this process and of those before it."""
+        return self.spent + time.monotonic() - self.started
+
+    def reviewed(self, step: int, budget: float) -> int:
+        """How many steps there are in all, by the pace so far: other programs come and go, and the first few steps said little."""
+        return step + max(1, int((budget - self.elapsed) * step / self.elapsed))
 
     def save(self, step: int, watch: Watch) -> None:
         """Write the checkpoint that stands before ``step``."""
@@ -173,14 +190,14 @@ class Loop:
 
     def facts(self, watch: Watch) -> dict[str, Any]:
         """What a checkpoint says besides tensors."""
-        return {"steps": self.steps, "rate_scale": self.rate_scale, "skipped": sorted(self.skipped), "watch": watch.state()}
+        return {"steps": self.steps, "spent": self.elapsed, "rate_scale": self.rate_scale, "skipped": sorted(self.skipped), "watch": watch.state()}
 
     def restore(self, watch: Watch | None = None) -> int | None:
         """Go to the newest checkpoint; returns its step, or None where there is none."""
         facts = checkpoint.restore(self.run.folder / "checkpoints", self.objective, self.optimizer)
         if facts is None:
             return None
-        self.steps, self.rate_scale, self.skipped = facts["steps"], facts["rate_scale"], set(facts["skipped"])
+        self.steps, self.spent, self.rate_scale, self.skipped = facts["steps"], facts["spent"], facts["rate_scale"], set(facts["skipped"])
         if watch:
             watch.restore(facts["watch"])
         return int(facts["step"])
@@ -194,10 +211,12 @@ class Loop:
         watch = Watch(self.settings.watch, 0)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), interruptible() as asked:
             step = self.restore(watch)
+            budget = None if train.steps else parse_duration(train.budget or "60s")
             if step is None:
-                seconds = parse_duration(train.budget) if train.budget else None
-                self.steps = train.steps or self.steps_within(seconds or 60.0)
+                self.steps = train.steps or self.steps_within(budget or 60.0)
                 step = 0
+            self.started = time.monotonic()
+            reviews = [share for share in REVIEWS if step < share * self.steps] if budget and collective.world() == 1 else []
             self.objective.steps = watch.steps = self.steps
             self.run.forget_metrics_from(step)
             if step == 0:
@@ -216,6 +235,10 @@ class Loop:
                 )
                 if self.settings.checkpoint.every:
                     due = step % self.settings.checkpoint.every == 0
+                if reviews and step >= reviews[0] * self.steps:
+                    del reviews[0]
+                    self.objective.steps = watch.steps = self.steps = self.reviewed(step, budget or 60.0)
+                    due = True
                 alarm = None
                 if step % window == 0 or step == self.steps or due or stop:
                     alarm = self.look(watch, pending)
@@ -273,11 +296,11 @@ class Loop:
         if alarm.action == "stop":
             raise Collapsed(f"training stopped: {alarm.reason}; the last good checkpoint stands in {self.run.folder / 'checkpoints'}")
         memory = (watch.rollbacks, watch.skipped_in_a_row)
-        skipped, scale = self.skipped | {alarm.step}, self.rate_scale
+        skipped, scale, spent, steps = self.skipped | {alarm.step}, self.rate_scale, self.spent, self.steps
         step = self.restore(watch)
         assert step is not None, "a run always has a checkpoint, from step 0 on"
         watch.rollbacks, watch.skipped_in_a_row = memory
-        self.skipped, self.rate_scale = self.skipped | skipped, scale
+        self.skipped, self.rate_scale, self.spent, self.steps = self.skipped | skipped, scale, spent, steps
         if alarm.action == "rollback":
             self.rate_scale, watch.rollbacks, watch.skipped_in_a_row = scale * 0.5, watch.rollbacks + 1, 0
             self.skipped.discard(alarm.step)

@@ -8,7 +8,7 @@ the batch of all processes, computed in full on every process (see ``understudy.
 from understudy.maths import schedules
 from understudy.maths.assignment import centred_softmax, dino_loss, ibot_loss, kmeans, sinkhorn_knopp, updated_centre
 from understudy.maths.average import ema_update, parameter_distance
-from understudy.maths.calibration import accuracy_interval, ece, fit_temperature, paired_difference, reliability
+from understudy.maths.calibration import accuracy_interval, brier, ece, fit_temperature, paired_difference, reliability
 from understudy.maths.contrast import info_nce, koleo, margin_pairs, nt_xent
 from understudy.maths.decorrelation import barlow, cross_correlation
 from understudy.maths.divergences import (
@@ -47,6 +47,7 @@ __all__ = [
     "accuracy_interval",
     "balanced_weights",
     "barlow",
+    "brier",
     "centred_softmax",
     "certainty",
     "class_means",

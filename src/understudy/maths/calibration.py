@@ -37,6 +37,12 @@ def ece(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
     return float(np.nansum(found.count * np.abs(found.accuracy - found.confidence)) / found.count.sum())
 
 
+def brier(probabilities: Tensor, labels: Tensor) -> float:
+    """Brier's score, mean_i sum_c (p_ic - [c = y_i])^2 (Brier, 1950), in 0..2, less is better: ``[N, C]``, int64 ``[N]``."""
+    p = probabilities.detach().double().cpu()
+    return float((p - F.one_hot(labels.cpu(), p.shape[-1])).square().sum(-1).mean())
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The T in 0.01..100 that minimises the mean of -log softmax(logits / T)_label on held-out data: ``[N, C]``, int64 ``[N]`` (1706.04599, section 4.2).
 

@@ -6,7 +6,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -61,12 +60,13 @@ class Judged:
     name: str
     student: Student
     accuracy: float
-    loss: float
-    """Mean negative log-likelihood on validation, nats: decides where accuracies are equal."""
+    brier: float
+    """Mean squared error of its calibrated probabilities on validation, in [0, 2]: this decides. A few dozen answers, right or wrong, hardly tell two models
+    apart; how sure each was of every answer tells more (measured in ``docs/decisions.md``)."""
     seconds: float
 
     def helps(self, best: Judged) -> bool:
-        return (self.accuracy, -self.loss) > (best.accuracy, -best.loss)
+        return self.brier < best.brier
 
 
 @dataclass(frozen=True)
@@ -168,12 +168,13 @@ class Fit(Plan):
         """What validation says of the student of a stage."""
         logits, labels = self.validation_logits(student)
         right = float((logits.argmax(-1) == labels).double().mean())
-        return Judged(name, student, right, float(F.cross_entropy(logits, labels)), self.seconds(name))
+        error = maths.brier(maths.softened(logits, _temperature(logits, labels)), labels)
+        return Judged(name, student, right, error, self.seconds(name))
 
     def better(self, candidate: Judged, best: Judged, also: float = 0.0) -> Judged:
         """The candidate where it helps on validation, otherwise what there was; says which."""
         helps = candidate.helps(best)
-        why = f"validation {candidate.accuracy:.1%} against {best.accuracy:.1%} of {best.name}"
+        why = f"validation {candidate.accuracy:.1%} against {best.accuracy:.1%} of {best.name}, Brier score {candidate.brier:.3f} against {best.brier:.3f}"
         self.record(candidate, helps, why if helps else f"{why}: it does not help, so it is dropped", also)
         return candidate if helps else best
 
@@ -191,6 +192,9 @@ class Fit(Plan):
         return predict(student, self.task.validation), self.task.validation.labels
 
     def temperature(self, student: Student) -> float:
-        """Fitted on validation (1706.04599); few samples that are all right would ask for infinite confidence, so never below 0.5."""
-        logits, labels = self.validation_logits(student)
-        return max(0.5, maths.fit_temperature(logits, labels))
+        return _temperature(*self.validation_logits(student))
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> float:
+    """Fitted on validation (1706.04599); few samples that are all right would ask for infinite confidence, so never below 0.5."""
+    return max(0.5, maths.fit_temperature(logits, labels))

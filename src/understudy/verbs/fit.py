@@ -90,7 +90,9 @@ def fit(
         control = models.load(run.inner("stages", "control").folder)
         notes = []
         if facts["chosen"] == "control":
-            notes.append("No stage helped on validation, so the result is the control itself.")
+            tried = len(facts["stages"]) > 1
+            notes.append("No stage helped on validation, so the result is the control itself." if tried else
+                         "There was nothing to learn from but the labels, so the result is the control itself.")
         ending = Ending(
             outcome.student,
             parts.train,

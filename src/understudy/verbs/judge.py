@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -165,26 +165,54 @@ def evaluate(
     return Result(answer, None, [facts(said)])
 
 
-def claim(name: str, *, seeds: int = 5, first_seed: int | None = None, **options: Unpack[Common]) -> Result:
-    """Run the claim of a system's paper again, with its controls, over paired seeds; the result is kept, whichever way it falls."""
+def claim(
+    name: str | None = None, *, all: bool = False, missing: bool = False, seeds: int = 5, first_seed: int | None = None, **options: Unpack[Common]
+) -> Result:
+    """Run the claim of a system's paper again, with its controls, over paired seeds; the result is kept, whichever way it falls.
+
+    ``all``: the claims of all systems, several seeds at a time; ``missing``: of these, the ones whose kept result is absent, or older than the claim or
+    the system's file. What was stopped goes on.
+    """
     refuse_settings("claim", options)
+    if (name is None) != (all or missing):
+        raise UserError("say which claim: a name, or --all, or --all --missing for those without a current result; there is " + ", ".join(claims.names()))
+    asked = [name] if name else [slug for slug in claims.names() if not (missing and claims.current(slug))]
     first = first_seed if first_seed is not None else options.get("seed") or 0
     out = options.get("out")
-    if out is not None and not Path(out).suffix:
+    if out is not None and (name is None or not Path(out).suffix):
         Path(out).mkdir(parents=True, exist_ok=True)
     hearing = listener(bool(options.get("quiet")))
+    found: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     try:
-        found = claims.run_claim(name, seeds, first, out, workers=min(os.cpu_count() or 1, seeds), listener=hearing)
+        for slug, answer in claims.run_claims(asked, seeds, first, out, workers=min(os.cpu_count() or 1, seeds), listener=hearing):
+            if not isinstance(answer, Exception):
+                found[slug] = answer
+            elif name:
+                raise answer
+            else:
+                failed[slug] = f"{type(answer).__name__}: {answer}"
+            if not name:
+                hearing.say(f"{slug}: {found[slug]['verdict'] if slug in found else failed[slug]}")
     finally:
         hearing.close()
-    rows = [[arm, f"{fmean(values):.4g}", *(f"{value:.4g}" for value in values)] for arm, values in found["arms"].items() if None not in values]
-    made = table(["arm", "mean", *(f"seed {first + i}" for i in range(seeds))], rows)
-    error = "unknown" if found["se"] is None else f"{found['se']:.4g}"
+    if name:
+        return Result(found[name], None, _told(found[name]))
+    rows = [[slug, one["verdict"], f"{one['effect']:+.4g}", f"{one['se']:.2g}", f"{one['minutes']:.1f}"] for slug, one in sorted(found.items())]
+    said = [table(["claim", "verdict", "effect", "standard error", "minutes"], rows)] if rows else []
+    said += [escape(f"{slug} could not be measured: {why}") for slug, why in failed.items()]
+    return Result({"claims": dict(sorted(found.items())), "failed": failed}, None, said or ["Every claim has a current result."])
+
+
+def _told(found: Mapping[str, Any]) -> list[Any]:
+    """What a person sees of one claim."""
+    rows = [[arm, f"{fmean(values):.4g}", *(f"{value:.4g}" for value in values)] for arm, values in found["arms"].items()]
+    made = table(["arm", "mean", *(f"seed {found['first_seed'] + i}" for i in range(found["seeds"]))], rows)
     said = {
         "claim": found["says"],
         "verdict": found["verdict"],
-        "effect": f"{found['effect']:.4g}, standard error {error} ({found['treatment']} over {found['control']})",
+        "effect": f"{found['effect']:.4g}, standard error {found['se']:.4g} ({found['treatment']} over {found['control']})",
     }
     checks = [f"{'holds' if holds else 'FAILS'}: {escape(check)}" for check, holds in found["checks"].items()]
     checks += [f"observed, not judged: {escape(sentence)}: {'yes' if seen else 'no'}" for sentence, seen in found["observed"].items()]
-    return Result(found, None, [made, facts(said), *checks])
+    return [made, facts(said), *checks]
