@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.models.samples import CLASSES, every_second, inputs, masked_view, modality
 from understudy import models
 from understudy.errors import MissingExtra, UserError
 from understudy.models import from_hf, from_timm
 from understudy.models.reconstruct import decoder_for
+from understudy.teachers.base import Teacher
 
 VIT = "timm:vit_tiny_patch16_224"
 
@@ -208,3 +210,58 @@ def test_without_the_hub_a_local_folder_is_asked_for(transformers: Any, shelf: P
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(UserError, match="UNDERSTUDY_MODELS"):
         models.build("hf:some/model", modality("text"), (), 0)
+
+
+def test_timm_is_published_with_its_classifier(timm: Any, shelf: Path) -> None:
+    from timm.models._hub import save_config_for_hf
+
+    torch.manual_seed(0)
+    for name in ("resnet10t", "mobilenetv3_small_050"):
+        theirs = timm.create_model(name, num_classes=3).eval()
+        (shelf / name).mkdir()
+        save_file(theirs.state_dict(), shelf / name / "model.safetensors")
+        save_config_for_hf(theirs, str(shelf / name / "config.json"), {"label_names": ["cat", "dog", "fox"]})
+        teacher = Teacher.of(f"timm:{name}", modality=modality("image", 128, 3), classes=("fox", "cat"))
+        x = torch.rand(2, 3, 128, 128)
+        expected = theirs(teacher.model.backbone.pixels(x))
+        torch.testing.assert_close(teacher.model({"pixels": x}), expected, atol=1e-5, rtol=1e-4)
+        assert teacher.model.classes == ("cat", "dog", "fox") and teacher.classes == ("fox", "cat") and "logits" in teacher.offers
+        featured = Teacher.of(f"timm:{name}", modality=modality("image", 128, 3), classes=("fox", "bear"))
+        assert "logits" not in featured.offers and "pooled" in featured.offers
+
+
+@pytest.mark.parametrize("kind", ["Bert", "Roberta", "DistilBert", "GPT2"])
+def test_hf_text_is_published_with_its_classifier(kind: str, transformers: Any, shelf: Path) -> None:
+    folder = bert(transformers, shelf / kind)
+    for weights in folder.glob("model*"):
+        weights.unlink()
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 64}
+    sizes = {"DistilBert": {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}, "GPT2": {"n_layer": 2, "n_head": 2, "n_embd": 32}}.get(kind, sizes)
+    vocabulary = len((folder / "vocab.txt").read_text().splitlines())
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=vocabulary, pad_token_id=0, max_position_embeddings=16, id2label={0: "bad", 1: "fair", 2: "good"}, label2id={"bad": 0, "fair": 1, "good": 2}, **sizes
+    )
+    torch.manual_seed(0)
+    getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(folder)
+    teacher = Teacher.of(f"hf:{kind}", modality=modality("text"), classes=("good", "bad"))
+    texts = ["the cat sat", "the dog", "dog"]
+    own = teacher.model.modality
+    view = own.view(own.collate([own.encode(t) for t in texts]), "plain", torch.arange(3))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    expected = theirs(**transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt", return_token_type_ids=False)).logits
+    torch.testing.assert_close(teacher.model(view.inputs), expected, atol=1e-5, rtol=1e-4)
+    assert teacher.model.classes == ("bad", "fair", "good") and teacher.classes == ("good", "bad")
+    assert models.build(f"hf:{kind}", modality("text"), (), 0).head is None
+
+
+def test_hf_images_are_published_with_their_classifier(transformers: Any, shelf: Path) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=32, patch_size=8, id2label={0: "cat", 1: "dog", 2: "fox"}
+    )
+    torch.manual_seed(0)
+    transformers.ViTForImageClassification(config).save_pretrained(shelf / "vit")
+    teacher = Teacher.of("hf:vit", modality=modality("image", 32, 3))
+    x = torch.rand(2, 3, 32, 32)
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(shelf / "vit").eval()
+    torch.testing.assert_close(teacher.model({"pixels": x}), theirs(pixel_values=(x - 0.5) / 0.5).logits, atol=1e-5, rtol=1e-4)
+    assert teacher.classes == ("cat", "dog", "fox")

@@ -14,7 +14,7 @@ from understudy.data.samples import Inputs
 from understudy.errors import MissingExtra, UserError
 from understudy.models.backbone import Backbone, Features, check_mask, pooled_mean
 from understudy.models.image import PixelInput
-from understudy.models.named import folder_of
+from understudy.models.named import Classifier, folder_of
 from understudy.models.norm import globalise
 
 if TYPE_CHECKING:
@@ -111,6 +111,10 @@ class HfText(Backbone):
         return cast(nn.Embedding, self.model.get_input_embeddings())
 
     def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
+        return self.read(self.model(**self.arguments(inputs, masked)), inputs)
+
+    def arguments(self, inputs: Inputs, masked: Tensor | None) -> dict[str, Tensor]:
+        """What the model is called with."""
         tokens, padding = inputs["tokens"], inputs["padding"]
         if masked is not None:
             check_mask(masked, tokens.shape[1])
@@ -120,8 +124,12 @@ class HfText(Backbone):
             tokens = tokens.masked_fill(masked, self.mask_id)
         look = ~padding
         look[:, :1] |= ~look.any(1, keepdim=True)
-        out = self.model(input_ids=tokens, attention_mask=look.long()).last_hidden_state
-        return Features(pooled_mean(out, padding), out, padding)
+        return {"input_ids": tokens, "attention_mask": look.long()}
+
+    def read(self, answer: Any, inputs: Inputs) -> Features:
+        """The features in what the model answered."""
+        out = answer.last_hidden_state
+        return Features(pooled_mean(out, inputs["padding"]), out, inputs["padding"])
 
     def positions(self, inputs: Inputs) -> int:
         return inputs["tokens"].shape[1]
@@ -151,8 +159,15 @@ class HfImage(Backbone):
         self.width = self.token_width = features.pooled.shape[-1]
 
     def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
-        pixels = self.pixels(inputs["pixels"], masked)
-        out = self.model(pixel_values=pixels).last_hidden_state
+        return self.read(self.model(**self.arguments(inputs, masked)), inputs)
+
+    def arguments(self, inputs: Inputs, masked: Tensor | None) -> dict[str, Tensor]:
+        """What the model is called with."""
+        return {"pixel_values": self.pixels(inputs["pixels"], masked)}
+
+    def read(self, answer: Any, inputs: Inputs) -> Features:
+        """The features in what the model answered."""
+        out, pixels = answer.last_hidden_state, self.pixels(inputs["pixels"])
         if out.ndim == 4:
             out = out.flatten(2).transpose(1, 2)
             return Features(out.mean(1), out)
@@ -162,6 +177,53 @@ class HfImage(Backbone):
 
     def positions(self, inputs: Inputs) -> int:
         return self.pixels.positions(inputs["pixels"])
+
+
+class HfClassifier(Backbone):
+    """A transformers classifier up to its last linear layer: pooled is what that layer reads, so its logits are the published ones."""
+
+    def __init__(self, encoder: HfText | HfImage, model: Any, last: nn.Linear):
+        super().__init__()
+        self.encoder, self.model, self.last = encoder, model, last
+        self.modality, self.patch = encoder.modality, encoder.patch
+        self.width, self.token_width = last.in_features, encoder.token_width
+
+    def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
+        seen: dict[str, Any] = {}
+        hooks = [
+            self.encoder.model.register_forward_hook(lambda module, given, answer: seen.update(answer=answer)),
+            self.last.register_forward_pre_hook(lambda module, given: seen.update(pooled=given[0])),
+        ]
+        try:
+            self.model(**self.encoder.arguments(inputs, masked))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        pooled = seen["pooled"]
+        if pooled.ndim == 3:  # a language model's scores of every token, of which the last one's count
+            last = (~inputs["padding"]).sum(1).clamp_min(1) - 1
+            pooled = pooled[torch.arange(len(pooled), device=pooled.device), last]
+        return self.encoder.read(seen["answer"], inputs)._replace(pooled=pooled)
+
+    def positions(self, inputs: Inputs) -> int:
+        return self.encoder.positions(inputs)
+
+
+def with_classifier(name: str, spec: dict[str, Any]) -> tuple[Backbone, Classifier] | None:
+    """See ``named.with_classifier``. Several labels at a time, or a number, are no classifier in our sense."""
+    transformers = library()
+    folder = folder_of(name, name)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    kind = "ForSequenceClassification" if "length" in spec["shape"] else "ForImageClassification"
+    if not any(made.endswith(kind) for made in config.architectures or ()) or config.num_labels < 2 or config.problem_type == "multi_label_classification":
+        return None
+    model = getattr(transformers, f"AutoModel{kind}").from_pretrained(folder, use_safetensors=True).float()
+    last = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == config.num_labels][-1]
+    encoder = HfText(model.base_model, spec["config"]) if "length" in spec["shape"] else HfImage(model.base_model, spec["shape"], spec["config"])
+    globalise(model)
+    bias = torch.zeros(config.num_labels) if last.bias is None else last.bias
+    classes = tuple(str(config.id2label[i]) for i in range(config.num_labels))
+    return HfClassifier(encoder, model, last), Classifier(last.weight.detach(), bias.detach(), classes)
 
 
 def export(student: Student, folder: Path) -> None:

@@ -17,7 +17,7 @@ from understudy.data.samples import Inputs
 from understudy.errors import MissingExtra, UserError
 from understudy.models.backbone import Backbone, Features, check_mask, take, visible
 from understudy.models.image import PixelInput
-from understudy.models.named import folder_of, local
+from understudy.models.named import Classifier, folder_of, local
 from understudy.models.norm import batch_norm, globalise
 from understudy.models.weights import plain_weights, read_weights
 
@@ -73,6 +73,27 @@ def build(name: str, spec: dict[str, Any], published: bool) -> TimmBackbone:
     globalise(model)
     _globalise_fused(model)
     return TimmBackbone(model, spec["shape"], spec["config"])
+
+
+def classifier(name: str, width: int) -> Classifier | None:
+    """The published classifier over the pooled features; None where there is none, or one of another form."""
+    timm = library()
+    folder = folder_of(name, getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None) or f"timm/{name}")
+    published = json.loads((folder / "config.json").read_text()) if (folder / "config.json").exists() else {}
+    key = (published.get("pretrained_cfg") or timm.get_pretrained_cfg(name).to_dict()).get("classifier")
+    weights = read_weights(folder / "model.safetensors")
+    if not isinstance(key, str) or f"{key}.weight" not in weights or f"{key}.bias" not in weights:
+        return None
+    weight, bias = weights[f"{key}.weight"].flatten(1), weights[f"{key}.bias"]
+    if weight.shape != (len(bias), width):
+        return None
+    return Classifier(weight, bias, tuple(published.get("label_names") or _imagenet(len(bias))))
+
+
+def _imagenet(classes: int) -> list[str]:
+    """What timm calls the classes of ImageNet-1k, which most of its published models know; numbers for another count."""
+    known = library().data.ImageNetInfo()
+    return [known.index_to_description(i) if classes == known.num_classes() else f"class {i}" for i in range(classes)]
 
 
 class TimmBackbone(Backbone):

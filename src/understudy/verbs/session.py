@@ -172,7 +172,9 @@ class Session:
         one = spec[0] if isinstance(spec, list | tuple) and len(spec) == 1 else spec
         teacher = Teacher.of(one, modality=found.train.modality, classes=found.train.classes if classes is None else classes, key=self.key("teacher"))
         if answers and not teacher.offers & {"logits", "probabilities", "labels"}:
-            raise UserError("this teacher gives features and no classes, so its answers cannot be learned: finetune it first and give it as run:FOLDER")
+            raise UserError(
+                "this teacher has features but no classifier for the classes of these data, so its answers cannot be learned: finetune it and give it as run:FOLDER"
+            )
         return teacher.to(distribution.start(self.settings.device))
 
     @contextmanager
