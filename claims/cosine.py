@@ -1,15 +1,24 @@
-"""COSINE: a model started on keyword rules and stopped early teaches itself past those rules; sure samples count more.
+"""COSINE (2010.07835): a model started on keyword rules and stopped early teaches itself past those rules; sure samples count more.
 
 The docstrings of Python's standard library get weak labels from a few words a package, written down from what the packages are about: the rules cover about
-two thirds of the texts, and err on about one in four. Nothing reads a true label but the test. All arms take the same number of optimiser steps of the same
-batch size from the same start: "rules" trains on the rule labels all the time, "stopped early" only as long as COSINE's first stage, "plain" is self-training
-without threshold, weights, sharpening, contrast and regulariser, "no weights" is COSINE that learns unsure answers like sure ones. "shuffled rules" (broken
-on purpose) gives the rule labels to the wrong texts.
+two thirds of the texts, and err on about one in four. Nothing reads a true label but the test. The paper starts from RoBERTa, which knew before the rules came
+which words go together. So that there is something of the kind here, the model is a mean of word vectors under a linear head, and its vectors start from a
+singular value decomposition of the training texts (latent semantic analysis), in all arms alike, without labels.
 
-The threshold (0.3 rather than 0.6), the share of the rules, the refresh and the rate were chosen on seed 100, when all arms still saw the weak view: rules
-0.622, stopped early 0.622, plain 0.597, no weights 0.628, COSINE 0.637. The view is plain now, as in the paper, and this has not been tuned. The paper starts
-from RoBERTa; here a small transformer starts from nothing, which leaves self-training less to go on. That the contrast on the teacher's features teaches
-nothing, bit for bit, is tested in tests/systems/test_cosine.py.
+All arms take the same number of optimiser steps of the same batch size from the same start where nothing else is said; all see the plain texts, as in the paper.
+
+- ``cosine``: the effect's treatment. ``rules``: the rule labels all the time; the control.
+- ``stopped early``: the rule labels for as long as COSINE's first stage, and nothing after.
+- ``plain``: self-training without threshold, weights, sharpening, contrast and regulariser.
+- ``no weights``: COSINE that learns unsure answers like sure ones.
+- ``shuffled rules``: the rule labels of other texts; broken on purpose.
+
+Chosen on seed 100, by some fifteen runs of COSINE: scale of the vectors, rate, steps, share of the rules, refresh and threshold (0.1 rather than 0.6). These found COSINE
+0.026 above the rules. A transformer that started from nothing had shown 0.015, the mean of vectors from nothing between -0.007 and 0.013 (whichever of the
+settings), and 250 steps of masked language modelling cost half a minute and gave a worse start.
+Found on seeds 0 to 4 (kept as it fell): COSINE is 0.017 above the rules, twelve standard errors, and above plain self-training and equal weights; but above its own first
+stage, stopped early, on four seeds of five only (0.010 on average).
+That the contrast on the teacher's features teaches nothing, bit for bit, is tested in tests/systems/test_cosine.py.
 """
 
 from __future__ import annotations
@@ -24,7 +33,7 @@ from understudy.data import known
 from understudy.data.samples import Samples
 from understudy.data.split import hold_out
 
-STEPS, SHARE = 240, 0.5
+STEPS, SHARE = 360, 0.3
 RULES = {
     "asyncio": "coroutine future event loop transport task",
     "distutils": "compiler distribution command libraries build",
@@ -50,6 +59,20 @@ def by_rules(samples: Samples) -> torch.Tensor:
     return torch.where(first > second, votes.argmax(-1), -1)
 
 
+def word_vectors(samples: Samples, tokens: int, width: int, key: int) -> torch.Tensor:
+    """What the singular value decomposition of the texts (log counts, weighted by rarity) says of each token, ``[tokens, width]``, standard deviation 0.2."""
+    raw = samples.encoded.raw(samples.positions)
+    there = torch.arange(raw["tokens"].shape[1]) < raw["length"].unsqueeze(1)
+    counts = torch.zeros(len(samples), tokens).scatter_add_(1, raw["tokens"] * there, there.float())
+    rarity = (len(samples) / (1 + (counts > 0).sum(0))).log().clamp_min(0)
+    texts = torch.nn.functional.normalize(counts.log1p() * rarity)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key)
+        _, _, directions = torch.svd_lowrank(texts, width, niter=4)
+    vectors = directions * rarity.unsqueeze(1)
+    return 0.2 * vectors / vectors.std()
+
+
 def run(seed: int) -> dict[str, float]:
     train, test = hold_out(known.docstrings(), 0.3, seed)
     labels = by_rules(train)
@@ -57,11 +80,14 @@ def run(seed: int) -> dict[str, float]:
     weak = train.relabelled(labels)
     wrong = labels.clone()
     wrong[covered] = labels[covered][keyed.bits(keyed.fold(seed, train.keys[covered])).argsort()]
-    start = models.build("tiny-text", train.modality, train.classes, seed, width=48, depth=1, heads=2)
+    start = models.build("tiny-text", train.modality, train.classes, seed, depth=0, heads=2)
+    with torch.no_grad():
+        start.backbone.vocabulary.weight.copy_(word_vectors(train, *start.backbone.vocabulary.weight.shape, key=seed))
+        start.backbone.places.zero_()
 
     def learned(samples: Samples = weak, slug: str = "cosine", steps: int = STEPS, **settings: float | bool) -> float:
-        settings = {"rules": SHARE, "refresh": 30, "threshold": 0.3, **settings} if slug == "cosine" else {"view": "plain"}
-        common = {"train__batch": 96, "optim__lr": 3e-3, "optim__schedule": "linear"}
+        settings = {"rules": SHARE, "refresh": 20, "threshold": 0.1, **settings} if slug == "cosine" else {"view": "plain"}
+        common = {"train__batch": 96, "optim__lr": 1e-2, "optim__schedule": "linear"}
         return accuracy(learn(slug, start, samples, seed=seed, steps=steps, settings=settings, **common).student, test)
 
     return {
@@ -85,8 +111,14 @@ claim = Claim(
     checks={
         "the rules cover 50 to 80 %": lambda f: 0.5 < min(f["rule coverage"]) <= max(f["rule coverage"]) < 0.8,
         "the rules are right on 60 to 85 % of that": lambda f: 0.6 < min(f["rule accuracy"]) <= max(f["rule accuracy"]) < 0.85,
-        "plain self-training does not beat COSINE": lambda f: not beats(f["plain"], f["cosine"]),
+        "it beats its own first stage": lambda f: beats(f["cosine"], f["stopped early"]),
+        "it beats plain self-training": lambda f: beats(f["cosine"], f["plain"]),
+        "learning unsure answers like sure ones does not beat it": lambda f: not beats(f["no weights"], f["cosine"]),
+    },
+    observed={
+        "stopping early beats training on the rules for long": lambda f: beats(f["stopped early"], f["rules"]),
+        "without the weights it is worse": lambda f: beats(f["cosine"], f["no weights"]),
     },
     data="docstrings of the standard library, keyword rules for ten packages",
-    minutes_budget=8,
+    minutes_budget=3,
 )

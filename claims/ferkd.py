@@ -1,19 +1,26 @@
-"""FerKD (2312.17473) and FKD (2112.01528): labels of crops, given once and stored, teach as well as a teacher that runs along, better than labels of images.
+"""FerKD (2312.17473) and FKD (2112.01528): stored labels of crops teach more than the label of the image, and those that are not sure are better edited.
 
-Digits lie somewhere on a canvas of 20 x 20 pixels over patches of other digits, and crops of 10 % to 100 % of the area often miss them: what the image shows
-is then no longer what the crop shows. The teacher has learned crops of the training images by their labels; the student is a smaller network.
+Digits of 14 pixels lie somewhere on a canvas of 20 x 20 over two patches of other digits, and crops of 15 % to 100 % of the area often miss them: what the image
+shows is then not always what the crop shows. The teacher has learned crops of the training images by their labels; the student is as large.
 
-Arms, all from one start, as many steps and as many crops a step: the image's label for every crop; the teacher's answer about the whole image for every crop
-(like a single global label); KD with the teacher running along; FKD, which is stored labels untouched; FKD with 3 classes a label; FerKD, which edits them and
-mixes crops of an image; FKD with the labels of another crop of the same image, which must fail.
+Arms, all from one start, as many steps, on the same 4 of 16 stored crops of an image in a batch:
 
-Found on seeds 0 to 4 (kept as it fell): FKD is far above the labels of images, whole-image answers and labels of other crops; FerKD with the default edit is no
-better than the labels of images. The editing puts the image's label on crops that miss the digit, and all students are far from done after 250 steps. The arm
-whose teacher runs along is no fair match: its crops begin at 20 % of the area, and a step shows it four times as many images. On seed 100, with crops from
-20 %, a larger student and no SelfMix: image's label 0.56, FKD 0.70, default edit 0.66, leaving out everything below 0.4 instead of editing it 0.71.
+- ``ferkd``: crops that the teacher is not sure of (below 0.4) get the image's label, softened, and some crops are mixed; the effect's treatment.
+- ``label of the image``: for every crop; the control.
+- ``fkd``: stored labels untouched.
+- ``fkd, hasty teacher``, ``ferkd, hasty teacher``: the same from a teacher that has learned for 200 steps instead of 500 and is sure of few crops. That labels
+  of crops are not always to be relied on is what the paper begins with.
+- ``labels of another crop``: of the same image, untouched; broken on purpose.
+
+That a stored label is, bit for bit, what a teacher that runs along says of the same crop, is tested in tests/systems/test_ferkd.py, so there is no such arm.
+The paper's thresholds are not in what we could read; theirs are made for a thousand classes.
+
+Chosen on seed 100: the size of the digits, crops and distractors, the teachers' steps, and how often crops are mixed (0.25: 0.811, never: 0.800; fkd 0.822, label of
+the image 0.772; with the hasty teacher fkd 0.453, edited 0.765). An earlier claim had been run on seeds 0 to 4 with digits of 12 pixels, crops from 10 % and
+250 steps: FKD beat the image's label by 0.13 and FerKD did not (-0.010 with standard error 0.021), because most crops it edited showed no digit at all, and no
+edit by the image's label can be better than a sure teacher's doubt about those. On seed 100 digits of 12 pixels still say so (crops from 15 %: fkd 0.684,
+edited 0.654 without mixing and 0.599 with, label of the image 0.631).
 """
-
-from collections.abc import Callable
 
 import torch.nn.functional as F
 
@@ -26,7 +33,7 @@ from understudy.models import Student
 from understudy.teachers.base import Signals, Teacher
 from understudy.teachers.kinds import Frozen
 
-STEPS, TEACHER_STEPS, CROPS, IMAGES = 250, 600, 4, 16
+STEPS, TAUGHT, HASTY, CROPS, IMAGES = 300, 500, 200, 4, 16
 UNTOUCHED = {"low": 0.0, "middle": 0.0, "high": 1.0, "selfmix": 0.0}
 
 
@@ -40,48 +47,34 @@ class GivenLabel(Teacher):
         return Signals(probabilities=F.one_hot(batch.labels, len(batch.samples.classes)).float())
 
 
-class WholeImage(Frozen):
-    """Answers about the whole image, whatever the crop."""
-
-    def answer(self, batch: Batch, view: View) -> Signals:
-        return super().answer(batch, batch.view("plain"))
-
-
 class OtherCrop(Frozen):
     """Answers about another crop of the same image."""
 
     def answer(self, batch: Batch, view: View) -> Signals:
-        return super().answer(batch, batch.replayed("crop", 10**6, view.keys, scale=(0.1, 1.0)))
+        return super().answer(batch, batch.replayed("crop", 10**6, view.keys, scale=(0.15, 1.0)))
 
 
 def run(seed: int) -> dict[str, float]:
-    train, test = hold_out(known.digits_on_canvas(20, seed), 0.4, seed)
+    train, test = hold_out(known.digits_on_canvas(20, seed, digit=14), 0.4, seed)
+    start, untaught = (models.build("tiny-resnet", train.modality, train.classes, key) for key in (seed, seed + 1000))
 
-    def learned(start: Student, teacher: Teacher, steps: int, **settings: float) -> Student:
-        given = {"crops": CROPS, "smallest": 0.1, "top": 0, **settings}
-        return learn("ferkd", start, train, seed=seed, steps=steps, teacher=teacher, settings=given, optim__lr=0.01, train__batch=IMAGES).student
+    def learned(student: Student, teacher: Teacher, steps: int, **settings: float) -> Student:
+        given = {"crops": CROPS, "smallest": 0.15, "top": 0, "selfmix": 0.25, **settings}
+        return learn("ferkd", student, train, seed=seed, steps=steps, teacher=teacher, settings=given, optim__lr=0.01, train__batch=IMAGES).student
 
-    def untrained(widths: tuple[int, ...], key: int) -> Student:
-        return models.build("tiny-resnet", train.modality, train.classes, key, widths=widths)
-
-    taught = learned(untrained((16, 32, 64), seed + 1000), GivenLabel(), TEACHER_STEPS, **UNTOUCHED)
-    start = untrained((8, 16, 32), seed)
-
-    def arm(kind: Callable[..., Teacher], **settings: float) -> float:
-        teacher = kind() if kind is GivenLabel else kind(taught.clone())
+    def arm(teacher: Teacher, **settings: float) -> float:
         return accuracy(learned(start, teacher, STEPS, **settings), test)
 
-    along = {"temperature": 1.0, "label_weight": 0.0, "view": "crop"}
-    common = {"optim__lr": 0.01, "train__batch": CROPS * IMAGES}
+    taught, hasty = (learned(untaught, GivenLabel(), steps, **UNTOUCHED) for steps in (TAUGHT, HASTY))
     return {
-        "label of the image": arm(GivenLabel, **UNTOUCHED),
-        "teacher on the whole image": arm(WholeImage, **UNTOUCHED),
-        "kd": accuracy(learn("kd", start, train, seed=seed, steps=STEPS, teacher=Frozen(taught.clone()), settings=along, **common).student, test),
-        "fkd": arm(Frozen, **UNTOUCHED),
-        "fkd, 3 classes a label": arm(Frozen, **UNTOUCHED, top=3),
-        "ferkd": arm(Frozen),
-        "labels of another crop": arm(OtherCrop, **UNTOUCHED),
+        "ferkd": arm(Frozen(taught.clone())),
+        "label of the image": arm(GivenLabel(), **UNTOUCHED),
+        "fkd": arm(Frozen(taught.clone()), **UNTOUCHED),
+        "ferkd, hasty teacher": arm(Frozen(hasty.clone())),
+        "fkd, hasty teacher": arm(Frozen(hasty.clone()), **UNTOUCHED),
+        "labels of another crop": arm(OtherCrop(taught.clone()), **UNTOUCHED),
         "teacher": accuracy(taught, test),
+        "hasty teacher": accuracy(hasty, test),
     }
 
 
@@ -93,12 +86,14 @@ claim = Claim(
     negative=("labels of another crop",),
     checks={
         "fkd beats the image's label": lambda figures: beats(figures["fkd"], figures["label of the image"]),
-        "fkd beats the teacher's label of the whole image": lambda figures: beats(figures["fkd"], figures["teacher on the whole image"]),
         "fkd beats the labels of another crop": lambda figures: beats(figures["fkd"], figures["labels of another crop"]),
-        "a teacher that runs along does not beat fkd": lambda figures: not beats(figures["kd"], figures["fkd"]),
-        "all classes do not beat 3 classes a label": lambda figures: not beats(figures["fkd"], figures["fkd, 3 classes a label"]),
         "fkd does not beat ferkd": lambda figures: not beats(figures["fkd"], figures["ferkd"]),
+        "with a hasty teacher ferkd beats fkd": lambda figures: beats(figures["ferkd, hasty teacher"], figures["fkd, hasty teacher"]),
     },
-    data="digits on a canvas",
+    observed={
+        "ferkd beats fkd": lambda figures: beats(figures["ferkd"], figures["fkd"]),
+        "with a hasty teacher ferkd beats the image's label": lambda figures: beats(figures["ferkd, hasty teacher"], figures["label of the image"]),
+    },
+    data="digits of 14 pixels on a canvas of 20",
     minutes_budget=5,
 )

@@ -1,10 +1,23 @@
-"""MiniLM: the attention and value relations of a teacher's last layer teach a smaller model more than masked language modelling does.
+"""MiniLM: what the tokens make of each other in a teacher's last layer is a better start for a small model than masked language modelling is.
 
-The paper (2002.10957) compresses a published language model. Here the teacher (4 layers, width 64) is pre-trained by MLM on the docstrings themselves, and
-the student (2 layers, width 32, as many heads) gets as many steps in every arm: MLM from scratch, MiniLM, MiniLM without the value relation, and MiniLM
-from a teacher that was never trained, which must teach nothing. The figure is a linear probe with 10 labels a class on texts that no model saw.
-Distillation also had the teacher's steps behind it: that is the paper's setting, in which the teacher is there already. How far the attention on unseen
-texts is from the teacher's is reported beside it, "divergence, ..." in nats; it is what MiniLM minimises.
+The paper (2002.10957) distils a published language model and fine-tunes the student. On whole docstrings and tiny models this can show nothing: a first form
+of this claim (teacher of 4 layers and 600 steps, student 300 steps, seeds 0 to 4) had every probe, the teacher's too, at 14 to 20 % of ten classes, though
+the student's attention came from 0.5 to 0.01 nats of the teacher's. What is needed is text in which attention is what matters. Here a text is eight letters
+of a docstring, twice: a hidden letter can be guessed from its neighbours, or read off eight places away by a model that has learned to look there.
+
+The teacher (3 layers, width 64) learns masked language modelling (MLM) for 700 steps; that is the paper's setting, in which it is there already. Students (2
+layers, width 32, as many heads) get ``N`` steps of MiniLM or, the control, of MLM. Then all of them are fine-tuned alike: MLM with a fresh decoder for ``M``
+steps. So the control has spent all its steps on the very task of the figure, which is the loss at hidden letters of unseen texts, in nats (less is better).
+"random teacher" is MiniLM from a teacher that was never trained, broken on purpose. "divergence, ..." is how far the attention before fine-tuning is from
+the teacher's on unseen texts, in nats.
+
+Chosen on seed 100: N. After 400 steps of MLM the control had found the copies by itself (0.80 nats after fine-tuning, MiniLM 1.79); after 200 it
+had not (2.57, MiniLM 1.87): the claim is about the start, and holds only until the small model has found by itself what the teacher could have told it.
+Also tried, on seed 101: a teacher of 2 layers, 250 steps (2.51, MiniLM 2.38).
+
+Found on seeds 0 to 4: unclear. Every student came to attend as its teacher does (0.0005 nats or less, from 0.02 to 0.06), and on two seeds of five that was
+worth 0.2 and 0.7 nats, but on the others nothing (2.5 to 2.6, hardly better than a random teacher), while MLM alone sometimes found the copies sooner (1.85).
+All teachers read the copies (0.3 nats). Our guess, not tested: some do so in an earlier layer than the last, which MiniLM does not look at.
 """
 
 from __future__ import annotations
@@ -14,51 +27,80 @@ from tempfile import TemporaryDirectory
 import torch
 
 from understudy import models
-from understudy.claims import Claim, beats, learn, probe
+from understudy.claims import Claim, beats, learn
 from understudy.data import known
+from understudy.data.modalities.text import TextModality
+from understudy.data.samples import InMemory, Samples
 from understudy.data.split import hold_out
 from understudy.engine.run import Run
 from understudy.models import Student
 from understudy.settings import RunSettings
 from understudy.systems.base import Task
 from understudy.systems.kd_feature.minilm import MiniLM, MiniLMSettings
+from understudy.systems.ssl_masked.mlm import MLM, MLMSettings
 from understudy.teachers.kinds import Frozen
 
-TEACHER, N = 600, 300
+TEACHER, N, M, HALF = 700, 200, 150, 8
+COMMON = {"train.batch": 32, "optim.lr": 3e-3}
+
+
+def twice() -> Samples:
+    """The first and the second eight letters of every docstring, each followed by itself."""
+    docstrings = known.docstrings()
+    letters = ["".join(c for c in docstrings.encoded.original(i).lower() if c in "abcdefghijklmnopqrstuvwxyz") for i in range(len(docstrings))]
+    halves = {text[k : k + HALF] for text in letters for k in (0, HALF)}
+    texts = sorted(2 * half for half in halves if len(half) == HALF)
+    modality = TextModality.train(texts, vocabulary=261, length=2 * HALF + 3)  # a token for every byte, and the special ones
+    raw = modality.collate([modality.encode(text) for text in texts])
+    return Samples(modality, InMemory(raw, texts), tuple(texts), torch.full((len(texts),), -1))
 
 
 def run(seed: int) -> dict[str, float]:
-    train, test = hold_out(known.docstrings(), 0.3, seed)
-    few = known.few_labels(train, 10, seed).labelled
-    common = {"seed": seed, "train__batch": 32, "optim__lr": 2e-3}
-    random = models.build("tiny-text", train.modality, (), seed, depth=4)
+    train, test = hold_out(twice(), 0.2, seed)
+    unseen = test.batch(torch.arange(len(test)))
+    random = models.build("tiny-text", train.modality, (), seed, depth=3)
     start = models.build("tiny-text", train.modality, (), seed + 1000, width=32)
-    teacher = learn("mlm", random, train, steps=TEACHER, **common).student
+
+    def mlm(student: Student, steps: int) -> tuple[Student, float]:
+        """The student after more steps of MLM, and its loss; ``learn`` would lose the decoder."""
+        with TemporaryDirectory() as folder:
+            shared = RunSettings().changed({"device": "cpu", **MLM.defaults, **COMMON, "seed": seed, "train.steps": steps})
+            system = MLM(MLMSettings(), Task(train, student, shared, Run(folder)))
+            learned = system.run().student
+            with torch.no_grad():
+                return learned, float(system.eval().losses(unseen)["reconstruction"].mean())
 
     def taught(by: Student, values: float = 1.0) -> Student:
-        return learn("minilm", start, train, steps=N, teacher=Frozen(by.clone()), settings={"values": values}, **common).student
+        common = {name.replace(".", "__"): value for name, value in COMMON.items()}
+        return learn("minilm", start, train, seed=seed, steps=N, teacher=Frozen(by.clone()), settings={"values": values}, **common).student
 
     def divergence(student: Student) -> float:
         with TemporaryDirectory() as folder, torch.no_grad():
             task = Task(test, student, RunSettings(), Run(folder), teacher=Frozen(teacher.clone()))
-            return float(MiniLM(MiniLMSettings(), task).losses(test.batch(torch.arange(512)))["attention"].mean())
+            return float(MiniLM(MiniLMSettings(), task).losses(unseen)["attention"].mean())
 
+    teacher, teachers_loss = mlm(random, TEACHER)
     students = {
-        "not trained": start, "mlm from scratch": learn("mlm", start, train, steps=N, **common).student, "minilm": taught(teacher),
-        "attention alone": taught(teacher, values=0.0), "random teacher": taught(random),
+        "fine-tuned alone": start, "mlm from scratch": mlm(start, N)[0], "minilm": taught(teacher), "attention alone": taught(teacher, values=0.0),
+        "random teacher": taught(random),
     }  # fmt: skip
-    figures = {name: probe(student, few, test) for name, student in students.items()}
-    return figures | {f"divergence, {name}": divergence(student) for name, student in students.items()} | {"teacher": probe(teacher, few, test)}
+    figures = {name: mlm(student, M)[1] for name, student in students.items()}
+    return figures | {f"divergence, {name}": divergence(student) for name, student in students.items()} | {"teacher": teachers_loss}
 
 
 claim = Claim(
     system="minilm",
-    says="A small model that learns the relations in a teacher's last layer is worth more to a probe with few labels than one that learns masked "
-    "language modelling for as many steps.",
+    says="Fine-tuned alike, a small model that learned the relations in a teacher's last layer predicts hidden letters better than one that learned "
+    "masked language modelling for as many steps.",
     effect=("minilm", "mlm from scratch"),
     run=run,
+    higher=False,
     negative=("random teacher",),
-    checks={"it attends more like the teacher on unseen texts": lambda f: beats(f["divergence, mlm from scratch"], f["divergence, minilm"])},
-    data="docstrings, 10 labels a class",
-    minutes_budget=8,
+    checks={
+        "it attends more like the teacher on unseen texts": lambda f: beats(f["divergence, mlm from scratch"], f["divergence, minilm"]),
+        "a random teacher teaches less": lambda f: beats(f["random teacher"], f["minilm"]),
+    },
+    observed={"the value relation pays": lambda f: beats(f["attention alone"], f["minilm"])},
+    data="eight letters of docstrings, twice",
+    minutes_budget=4,
 )

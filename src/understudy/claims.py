@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from understudy.data.samples import Samples
     from understudy.engine.run import Listener
     from understudy.models import Student
-    from understudy.systems.base import Outcome
+    from understudy.systems.base import Outcome, System
     from understudy.teachers.base import Teacher
     from understudy.teachers.rewards import Reward
 
@@ -225,7 +225,7 @@ def run_claims(
             yield one.slug, one.result()
     failed: set[str] = set()
     everything = len(asked) * seeds
-    for one, line in _measured([(one, seed) for one in asked for seed in one.missing], workers):
+    for one, line in _measured([(each, seed) for each in asked for seed in each.missing], workers):
         if one.slug in failed:
             continue
         if isinstance(line, Exception):
@@ -239,10 +239,10 @@ def run_claims(
 
 
 def learn(
-    slug: str, student: Student, train: Samples, *, seed: int, steps: int | None = None, teacher: Teacher | None = None, validation: Samples | None = None,
+    slug: str | type[System], student: Student, train: Samples, *, seed: int, steps: int | None = None, teacher: Teacher | None = None, validation: Samples | None = None,
     also: Mapping[str, Samples] | None = None, reward: Reward | None = None, settings: Mapping[str, Any] | None = None, **common: Any,
 ) -> Outcome:  # fmt: skip
-    """Run the system ``slug`` from ``student`` in a folder that is gone afterwards; on the CPU, so that kept results compare.
+    """Run the system ``slug`` (or a class that changes one on purpose) from ``student`` in a folder that is gone afterwards; on the CPU, so that kept results compare.
 
     ``steps``: of the optimiser; a system that follows a stream takes none. ``also``: further samples by the name that the system reads them under.
     ``reward``: who checks answers. ``settings``: those of the system by name; ``common``: common settings by dotted name with ``__`` for the dot (``optim__lr=1e-3``);
@@ -253,7 +253,7 @@ def learn(
     from understudy.settings import RunSettings
     from understudy.systems.base import Task
 
-    kind = systems.get(slug)
+    kind = systems.get(slug) if isinstance(slug, str) else slug
     given = {name.replace("__", "."): value for name, value in common.items()}
     shared = RunSettings().changed({"device": "cpu", **kind.defaults, "seed": seed, "train.steps": steps, **given})
     with TemporaryDirectory(prefix="understudy-claim-") as folder:
@@ -266,6 +266,13 @@ def accuracy(student: Student, samples: Samples) -> float:
     from understudy import evaluate
 
     return evaluate.accuracy(evaluate.predict(student, samples), samples.labels).value
+
+
+def solved(student: Student, samples: Samples, reward: Reward) -> float:
+    """Share of the prompts of ``samples`` that a language model answers rightly, in [0, 1], taking the likeliest token each time."""
+    from understudy import evaluate
+
+    return evaluate.solved(student, samples, reward).value
 
 
 def probe(student: Student, train: Samples, test: Samples) -> float:
@@ -304,13 +311,10 @@ def _measured(jobs: Sequence[tuple[Experiment, int]], workers: int) -> Iterator[
     try:
         waiting = {pool.submit(_measure, one.path, seed): one for one, seed in jobs}
         for future in as_completed(waiting):
-            problem = future.exception()
-            if problem is None:
+            try:
                 yield waiting[future], future.result()
-            elif isinstance(problem, Exception):
+            except Exception as problem:
                 yield waiting[future], problem
-            else:
-                raise problem
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -10,14 +10,17 @@ from typing import Any
 import torch
 
 from understudy import keyed, models, systems
+from understudy.data.modalities.generation import Exchange, GenerationModality
 from understudy.data.modalities.image import ImageModality
 from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
+from understudy.data.problems import samples_of
 from understudy.data.samples import InMemory, Samples
 from understudy.engine.run import Run
 from understudy.settings import RunSettings
 from understudy.systems.base import Objective, Outcome, System, Task
 from understudy.teachers.kinds import Frozen
+from understudy.teachers.rewards import Checked
 
 CLASSES = ("first", "second", "third")
 N = 24
@@ -31,7 +34,19 @@ REVEALING: dict[str, dict[str, Any]] = {
     "mlm": {"ratio": 0.5},
     "rmt": {"warm_up": 15},
     "cotta": {"threshold": 0.4, "augmentations": 2},
+    "rest-em": {"rounds": 2, "samples": 12, "most": 2, "temperature": 1.0, "top_k": 8},
+    "spin": {"rounds": 2, "memory": 1},
+    "scpo": {"rounds": 2, "threshold": 0.3, "later": 0.3, "temperature": 0.2, "longest": 2},
+    "b-star": {"rounds": 2, "samples": 4, "temperatures": (0.1, 1.0), "thresholds": (-0.5, 0.5), "trial": 2, "enough": 1, "longest": 2},
+    "self-train-collapse": {"rounds": 2},
+    "gkd": {"on_policy": 0.5},
     "ferkd": {"top": 1, "low": 0.335, "middle": 0.4, "high": 0.68},
+    "random-teachers": {"prototypes": 64, "hidden": 32, "bottleneck": 16},
+    "self-kd-ambiguity": {"threshold": 0.998, "recalibration": 1.0},
+    "w-mse": {"width": 2, "hidden": 16, "train.batch": 16},
+    "look": {"queue": 8, "neighbours": 2, "width": 8, "hidden": 16, "train.steps": 4},
+    "obow": {"words": 32, "hidden": 16, "patches": 1},
+    "kd-data-pruning": {"fraction": 0.6},
 }
 # Settings that decide when something happens in a longer run than this, or only with a teacher that is not given here.
 LATER: dict[str, set[str]] = {
@@ -40,6 +55,11 @@ LATER: dict[str, set[str]] = {
     "tent": {"adapts"},
     "noisy-student": {"threshold"},
     "nkd-uskd": {"gamma", "temperature"},
+    # Only where no validation set is given.
+    "sd-ground-truth-weighting": {"validation"},
+    # Needs vLLM.
+    **{slug: {"engine"} for slug in ("rest-em", "spin", "scpo", "self-train-collapse")},
+    "b-star": {"engine", "thresholds", "trial", "enough"},
 }
 # Other values of settings that are free text.
 OTHERS: dict[str, dict[str, Any]] = {"simclrv2": {"smaller": "tiny-resnet"}}
@@ -60,6 +80,10 @@ def samples(modality: str) -> Samples:
         texts = [" ".join(words[y][int(w)] for w in keyed.integers(keyed.fold(3, i), 3, (8,))) for i, y in enumerate(truth.tolist())]
         kind = TextModality.train(texts, vocabulary=300, length=16)
         encoded = InMemory(kind.collate([kind.encode(t) for t in texts]), texts)
+    elif modality == "generation":
+        kind = GenerationModality.characters(["0123456789>"], length=8)
+        said = [Exchange(f"{i % 10}{i // 10}>", str(i // 10) if i < N // 2 else None, str(i % 7)) for i in range(N)]
+        return samples_of(said, kind, ids)
     else:
         columns: dict[str, Any] = {f"x{i}": (keyed.normal(keyed.fold(9, i), (N,)) + truth * (i == 0)).numpy() for i in range(4)}
         columns["c"] = [f"kind {(y + i // 7) % 3}" for i, y in enumerate(truth.tolist())]
@@ -75,7 +99,7 @@ def task(slug: str, folder: Path, common: Mapping[str, Any] | None = None, batch
     modality = kind.card.modalities[0]
     data = samples(modality)
     # No BatchNorm, whose statistics differ between parts of a batch: a transformer shows what the objective itself does.
-    name = {"image": "tiny-vit", "text": "tiny-text", "table": "tiny-table"}[modality]
+    name = {"image": "tiny-vit", "text": "tiny-text", "table": "tiny-table", "generation": "tiny-lm"}[modality]
     student = models.build(name, data.modality, CLASSES, key=1)
     teacher = Frozen(models.build(name, data.modality, CLASSES, key=2)) if "teacher" in kind.card.needs else None
     revealed = {k: v for k, v in REVEALING.get(slug, {}).items() if "." in k}
@@ -98,6 +122,7 @@ def task(slug: str, folder: Path, common: Mapping[str, Any] | None = None, batch
         validation=data.labelled,
         teacher=teacher,
         also={"source": data.labelled, "pseudo": data.labelled},
+        reward=Checked(lambda prompt, answer: answer[:1] in "13579"),
     )
 
 

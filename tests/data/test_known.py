@@ -52,6 +52,21 @@ def test_a_digit_larger_than_its_canvas_is_refused():
         known.digits_on_canvas(size=10, digit=12)
 
 
+def test_numbers_are_two_of_the_digits_given():
+    digits = known.digits().take(torch.arange(50, 150))
+    numbers, tens, ones = known.numbers(digits, 200, 3), [], []
+    assert len(numbers.classes) == 100 and numbers.classes[7] == "07" and len(set(numbers.ids)) == 200
+    assert pixels(numbers).shape == (200, 1, 16, 16)
+    where = {name: row for row, name in enumerate(digits.ids)}
+    for name in numbers.ids:
+        left, right = name.split("/", 2)[2].split("+")
+        tens.append(where[left])
+        ones.append(where[right])
+    assert torch.equal(numbers.labels, 10 * digits.labels[tens] + digits.labels[ones])
+    assert torch.equal(pixels(numbers)[:, :, 4:12, :8], pixels(digits)[tens]) and torch.equal(pixels(numbers)[:, :, 4:12, 8:], pixels(digits)[ones])
+    assert torch.equal(pixels(known.numbers(digits, 200, 3)), pixels(numbers)) and not torch.equal(pixels(known.numbers(digits, 200, 4)), pixels(numbers))
+
+
 def test_few_labels_hides_the_others_and_depends_on_ids_only():
     samples = known.digits()
     few = known.few_labels(samples, 5, key=3)

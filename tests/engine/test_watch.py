@@ -159,3 +159,10 @@ def test_off_does_nothing() -> None:
     one = watch(action="off")
     assert [one.look_at_numbers(i, math.nan, 1.0) for i in range(10)] == [None] * 10
     assert one.calm
+
+
+def test_a_large_common_part_is_no_collapse_and_no_difference_is() -> None:
+    torch.manual_seed(0)
+    apart = torch.randn(64, 16)
+    assert health({"features": apart + 30})["rank"] > 10
+    assert health({"features": 1e-3 * apart + 1})["rank"] == 1.0

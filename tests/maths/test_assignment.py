@@ -89,3 +89,14 @@ def test_kmeans_with_fewer_distinct_points_than_clusters() -> None:
     assert torch.isfinite(centroids).all() and assignment[0] == assignment[1] != assignment[2]
     with pytest.raises(ValueError, match="5 clusters of 4 points"):
         maths.kmeans(torch.zeros(4, 1), 5, key=0)
+
+
+def test_bag_of_words() -> None:
+    rng = np.random.default_rng(11)
+    features, words = rng.normal(size=(3, 5, 4)), rng.normal(size=(7, 4))
+    distance = ((features[:, :, None] - words) ** 2).sum(-1)
+    codes = np.exp(-15 * distance / 2.5)
+    codes = (codes / codes.sum(-1, keepdims=True)).max(1)
+    bag, nearest = maths.bag_of_words(torch.tensor(features), torch.tensor(words), torch.tensor(2.5, dtype=torch.float64), 15.0)
+    np.testing.assert_allclose(bag, codes / codes.sum(-1, keepdims=True), rtol=1e-6)
+    assert float(nearest) == pytest.approx(distance.min(-1).mean(), rel=1e-9)

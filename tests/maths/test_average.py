@@ -49,3 +49,12 @@ def test_the_distance_runs_over_all_tensors() -> None:
     assert maths.parameter_distance(a, a) == 0.0
     with pytest.raises(ValueError, match="shorter|longer"):
         maths.parameter_distance(a, b[:1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_between_two_draws_lies_a_draw_of_the_same_size(share: float) -> None:
+    a, b = torch.randn(2, 200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    between = maths.interpolated(a, b, share)
+    want = ((1 - share) * a.numpy() + share * b.numpy()) / (((1 - share) ** 2 + share**2) ** 0.5)
+    torch.testing.assert_close(between, torch.from_numpy(want))
+    assert float(between.std()) == pytest.approx(1.0, abs=0.01)

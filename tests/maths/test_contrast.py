@@ -79,3 +79,33 @@ def test_koleo_pushes_neighbours_apart() -> None:
     z = torch.tensor([[1.0, 0.1], [1.0, -0.1]], requires_grad=True)
     maths.koleo(z).backward()
     assert z.grad[0, 1] < 0 < z.grad[1, 1]  # a descent step moves the first up and the second down
+
+
+def vote(query: np.ndarray, label: int, bank: np.ndarray, labels: np.ndarray, others: np.ndarray, k: int, temperature: float) -> float:
+    similarity = np.array([unit(query) @ unit(b) for b in bank])
+    allowed = [j for j in range(len(bank)) if others[j]]
+    near = sorted(allowed, key=lambda j: -similarity[j])[:k]
+    right = [j for j in allowed if labels[j] == label]
+    if not right:
+        return 0.0
+    if not set(near) & set(right):
+        near.append(max(right, key=lambda j: similarity[j]))
+    weight = {j: np.exp(similarity[j] / temperature) for j in near}
+    return float(-np.log(sum(w for j, w in weight.items() if labels[j] == label) / sum(weight.values())))
+
+
+@pytest.mark.parametrize("k", [1, 3, 12])
+def test_leave_one_out(k: int) -> None:
+    query, bank = RNG.normal(size=(9, 4)), RNG.normal(size=(12, 4))
+    labels, bank_labels = RNG.integers(0, 4, 9), RNG.integers(0, 3, 12)  # label 3 is in no bank
+    others = RNG.uniform(size=(9, 12)) < 0.8
+    found = maths.leave_one_out(*(torch.tensor(x) for x in (query, labels, bank, bank_labels, others)), k, 0.1)
+    want = [vote(query[i], labels[i], bank, bank_labels, others[i], k, 0.1) for i in range(9)]
+    np.testing.assert_allclose(found, want, atol=1e-9)
+
+
+def test_leave_one_out_in_an_empty_bank_costs_nothing_and_has_no_gradient() -> None:
+    query = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = maths.leave_one_out(query, torch.tensor([0, 1]), torch.zeros(4, 3), torch.full((4,), -1), torch.zeros(2, 4, dtype=torch.bool), 2, 0.1)
+    loss.sum().backward()
+    assert loss.tolist() == [0.0, 0.0] and torch.equal(query.grad, torch.zeros(2, 3))

@@ -70,7 +70,7 @@ def full(classes: int = 3) -> report.ReportRecord:
     points = rng.normal(size=(60, 2)).astype(np.float32)
     return report.ReportRecord(
         title=EVIL, task=EVIL, seed=3, command=f"understudy fit '{EVIL}'", seconds=75.0, control=report.Score("accuracy", 0.7, 0.6, 0.8, 90),
-        result=report.Score("accuracy", 0.9, 0.82, 0.95, 90), test_origin=EVIL, control_meaning=EVIL, notes=[EVIL], found={EVIL: EVIL},
+        result=report.Score("accuracy", 0.9, 0.82, 0.95, 90), test_origin=EVIL, control_meaning=EVIL, notes=[EVIL], found=[EVIL],
         stages=[report.Stage(EVIL, 0.8, True, 3.0, EVIL), report.Stage("$\\bad$", 0.7, False, 4000.0), report.Stage("中文", None, True, 0.1)],
         classes=[EVIL, "$x_", "naïve \x00 \ud800"][:classes] + [f"class {i}" for i in range(3, classes)], truth=truth,
         control_probabilities=control / control.sum(1, keepdims=True), result_probabilities=result / result.sum(1, keepdims=True), temperature=1.7,

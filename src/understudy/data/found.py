@@ -15,7 +15,7 @@ class Facts:
 
     path: str
     kind: str
-    """image, text or table."""
+    """image, text, table or generation."""
     samples: int = 0
     labelled: int = 0
     test: int = 0
@@ -54,12 +54,15 @@ class Found:
 
     def describe(self) -> list[str]:
         """What was found, in sentences."""
-        facts, noun = self.facts, {"image": "images", "text": "texts", "table": "rows"}[self.facts.kind]
-        said = [f"{facts.path} holds {facts.samples:,} {noun}: {facts.labelled:,} labelled, {facts.samples - facts.labelled:,} unlabelled."]
-        if facts.classes:
+        facts, noun = self.facts, {"image": "images", "text": "texts", "table": "rows", "generation": "prompts"}[self.facts.kind]
+        without = facts.samples - facts.labelled
+        known = f"{facts.labelled:,} with an answer, {without:,} without" if facts.kind == "generation" else f"{facts.labelled:,} labelled, {without:,} unlabelled"
+        said = [f"{facts.path} holds {facts.samples:,} {noun}: {known}."]
+        if facts.classes and facts.kind != "generation":
             said.append(f"{len(facts.classes)} class{'es' if len(facts.classes) > 1 else ''}: {_counts(facts.classes)}.")
         if self.test is not None:
-            said.append(f"Test data: {facts.test:,} {noun} of {sum(n > 0 for n in facts.test_classes.values())} classes, looked at once, at the end.")
+            of = "" if facts.kind == "generation" else f" of {sum(n > 0 for n in facts.test_classes.values())} classes"
+            said.append(f"Test data: {facts.test:,} {noun}{of}, looked at once, at the end.")
         said += self.sentences
         if facts.copies_within:
             labels = f", {facts.conflicting:,} of them with another label than the first" if facts.conflicting else ""

@@ -66,6 +66,21 @@ def digits_on_canvas(size: int = 20, seed: int = 0, digit: int = 12, distractors
     return _images(name, ImageModality(size, 1, flip=False), canvas, labels, TEN_DIGITS)
 
 
+def numbers(digits: Samples, count: int, seed: int = 0) -> Samples:
+    """``count`` images 16x16 of the numbers from 00 to 99, 100 classes: each two random ones of the ``digits`` (8x8) side by side.
+
+    Hold digits out before, so that training and test numbers are made of different ones.
+    """
+    keys = keyed.fold(keyed.fold(seed, "numbers"), torch.arange(count))
+    pairs = keyed.integers(keys, len(digits), (2,))
+    small, canvas = digits.encoded.raw(digits.positions)["image"], torch.zeros(count, 1, 16, 16, dtype=torch.uint8)
+    for place, drawn in enumerate(pairs.unbind(1)):
+        canvas[:, :, 4:12, 8 * place : 8 * place + 8] = small[drawn]
+    ids = tuple(f"numbers/{i:05d}/{digits.ids[a]}+{digits.ids[b]}" for i, (a, b) in enumerate(pairs.tolist()))
+    tens, ones = digits.labels[pairs].unbind(1)
+    return Samples(ImageModality(16, 1, flip=False), InMemory({"image": canvas}), ids, 10 * tens + ones, tuple(f"{i:02d}" for i in range(100)))
+
+
 @remembered
 def mnist() -> tuple[Samples, Samples]:
     """60,000 training and 10,000 test images 28x28 of handwritten digits (LeCun et al., 1998). Raises UserError where they are not to be had."""

@@ -43,7 +43,7 @@ class Modality(Protocol):
 
     name: str
     views: tuple[str, ...]
-    """Names that ``view`` understands: at least plain, weak, strong, masked."""
+    """Names that ``view`` understands: at least plain; weak, strong and masked as well where a sample can be altered and stay what it is."""
 
     def signature(self) -> dict[str, Any]:
         """Everything that decides what ``encode`` returns, as JSON: part of fingerprints and of a saved model."""

@@ -18,12 +18,13 @@ from understudy.data.folder import shown
 from understudy.data.found import Facts, Found
 from understudy.data.label_file import Names, read_labels
 from understudy.data.pictures import Pictures, Progress
+from understudy.data.prompts import Prompts
 from understudy.data.quarantine import Quarantine
 from understudy.data.rows import Table, Texts, is_image, label_texts, pictures_of
 from understudy.data.samples import Encoded, Modality, Samples
 from understudy.errors import UserError
 
-KINDS = ("image", "text", "table")
+KINDS = ("image", "text", "table", "generation")
 
 
 class Content(Protocol):
@@ -105,7 +106,7 @@ def open_source(
     """Find the samples at ``path``, read and encode every one of them, and say what was found.
 
     ``labels``: CSV of path or row id and label; everything else is then unlabelled. ``test``: data of the same kind, encoded alike and kept as it is;
-    images and texts that also occur there are left out of training. ``modality``: image, text or table instead of what the data looks like, or
+    images and texts that also occur there are left out of training. ``modality``: image, text, table or generation instead of what the data looks like, or
     the modality of a model whose encoding and ``classes`` the data must follow. ``size``: pixels a side (or tokens) that the student sees.
     ``memory_limit``: bytes of encoded images kept in memory; more are decoded on demand. ``progress(done, total)`` is called as images are decoded.
 
@@ -131,7 +132,8 @@ def open_source(
         sides = [side for side in sides if side is train or not any(side.labels)]
         _label_from(Path(labels), sides, label_column, reading.notes)
     elif train.root is None and not any(train.labels):
-        reading.notes.append(f"no row has a label: there is nothing in a column {label_column!r}")
+        what = ("an answer", "answer" if label_column == "label" else label_column) if train.content.kind == "generation" else ("a label", label_column)
+        reading.notes.append(f"no row has {what[0]}: there is nothing in a column {what[1]!r}")
 
     train.content.look()
     encoding = known or train.content.fit(size, seed)
@@ -146,7 +148,8 @@ def open_source(
     if tested is not None:
         test_samples = tested.samples(encoding, names, f"the test data {shown(test or path)}", prefix="test:")
         samples = _apart(samples, everything, tested, facts)
-        test_samples = _only_labelled(test_samples, shown(test or path), facts)
+        if train.content.kind != "generation":  # answers can be checked without a label
+            test_samples = _only_labelled(test_samples, shown(test or path), facts)
     first_labels: dict[bytes, str | None] = {}
     for digest, label in zip(everything.digests, everything.labels, strict=True):
         if digest in first_labels:
@@ -280,6 +283,11 @@ def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> S
         if name is not None and name not in columns and (name != default or (name, kind) == ("text", "text")):
             has = f"it has {', '.join(map(repr, columns[:12]))}{', ...' if len(columns) > 12 else ''}"
             raise UserError(f"{shown(path)} has no column {name!r}; {nearest.hint(name, columns, has)}")
+    # Prompts and answers have names of their own, and the options for a text and its label name them too.
+    prompt, answer = (default if given == usual else given for given, usual, default in ((options.text_column, "text", "prompt"), (options.label_column, "label", "answer")))
+    writes = kind == "generation" or (kind is None and "prompt" in columns and options.text_column not in columns)
+    if writes and prompt not in columns:
+        raise UserError(f"{shown(path)} has no column {prompt!r}; it has {', '.join(map(repr, columns[:12]))}")
     number = len(str(max(rows.numbers)))
     ids = [f"row-{i:0{max(6, number)}d}" for i in rows.numbers]
     if options.id_column is not None:
@@ -287,9 +295,12 @@ def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> S
         twice = [name for name, count in Counter(ids).items() if count > 1]
         if twice:
             raise UserError(f"column {options.id_column!r} of {shown(path)} does not tell rows apart: {twice[0]!r} occurs more than once")
+    where = [f"{shown(path)} row {i}" for i in rows.numbers]
+    if writes:
+        prompts = Prompts(table, prompt, answer, where, path)
+        return Side(ids, prompts.labels, prompts, numbered=options.id_column is None)
     labels = label_texts(table, options.label_column, path)
     features = table.drop_columns([name for name in (options.label_column, options.id_column) if name in columns])
-    where = [f"{shown(path)} row {i}" for i in rows.numbers]
     image_column = next((name for name in features.column_names if is_image(features.schema.field(name).type)), None)
     content: Content
     if kind in (None, "image") and image_column is not None:

@@ -27,7 +27,6 @@ from understudy.engine.watch import Alarm, Watch, health, norm
 from understudy.errors import Interrupted, UserError
 from understudy.settings import RunSettings, parse_duration
 
-
 REVIEWS = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
 """Shares of the steps after which a time budget is looked at again."""
 

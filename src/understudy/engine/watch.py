@@ -32,12 +32,15 @@ class Alarm:
 def health(seen: dict[str, Tensor]) -> dict[str, float]:
     """Figures of a step's ``features`` ``[B, D]`` and target distributions ``teacher`` and ``student`` ``[B, K]``, where the objective shows them.
 
-    ``rank`` is RankMe (2210.02885); ``*_entropy`` is the mean entropy of the single distributions and ``*_spread`` the entropy of their mean, both as a
+    ``rank`` is RankMe (2210.02885) of the features less their mean, since a large common part is no collapse; 1 where they differ by less than a hundredth of
+    their size; ``*_entropy`` is the mean entropy of the single distributions and ``*_spread`` the entropy of their mean, both as a
     share of ln K: a uniform collapse drives the first to 1, a collapse to one prototype the second to 0 (2304.07193, issue threads 143, 272, 407).
     """
     figures: dict[str, float] = {}
     if "features" in seen:
-        figures["rank"] = float(maths.rankme(seen["features"].float()))
+        features = seen["features"].float()
+        apart = features - features.mean(0)
+        figures["rank"] = float(maths.rankme(apart)) if apart.norm() > 0.01 * features.norm() else 1.0
         figures["rank_limit"] = float(min(seen["features"].shape))
     for who in ("teacher", "student"):
         if who in seen:

@@ -1,5 +1,6 @@
 """What a student is worth, with and without labels, and how far each figure can be trusted."""
 
+from understudy.evaluate.answers import solved, solved_within
 from understudy.evaluate.comparison import Coverage, Fidelity, coverage_curve, fidelity
 from understudy.evaluate.evaluation import Evaluation, LabelFree, evaluate, label_free
 from understudy.evaluate.metrics import Gain, Proportion, accuracy, confusion, macro_f1, paired_gain
@@ -9,5 +10,5 @@ from understudy.models.predict import features, predict
 
 __all__ = [
     "Coverage", "Evaluation", "Fidelity", "FewShot", "Gain", "LabelFree", "Proportion", "SizeAndSpeed", "accuracy", "confusion", "coverage_curve", "evaluate",
-    "features", "few_shot", "fidelity", "finetune_probe", "knn", "label_free", "linear_probe", "macro_f1", "paired_gain", "predict", "size_and_speed",
+    "features", "few_shot", "fidelity", "finetune_probe", "knn", "label_free", "linear_probe", "macro_f1", "paired_gain", "predict", "size_and_speed", "solved", "solved_within",
 ]  # fmt: skip

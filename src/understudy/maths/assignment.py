@@ -109,3 +109,16 @@ def _plus_plus(points: Tensor, clusters: int, key: int) -> Tensor:
         waiting = -keyed.uniform(keyed.fold(key, i, index)).clamp_min(2.0**-25).log() / distance
         centres.append(points[waiting.argmin()])
     return torch.stack(centres)
+
+
+@in_float32
+@torch.no_grad()
+def bag_of_words(features: Tensor, words: Tensor, width: Tensor, inverse: float) -> tuple[Tensor, Tensor]:
+    """Which visual words an image holds: ``[B, T, D]``, ``[K, D]`` -> (bag ``[B, K]``, rows summing to one; mean squared distance to the nearest word, 0-d).
+
+    Every local feature is assigned softly, softmax over words of -inverse |f - w|^2 / ``width``, ``width`` a typical squared distance (0-d); a word is in the bag
+    as much as its surest place says (OBoW, 2012.11552, section 3.2). The mean is over the batch of all processes.
+    """
+    distance = torch.cdist(features, words.expand(len(features), -1, -1)).square()
+    codes = (-inverse * distance / width).softmax(-1).amax(1)
+    return codes / codes.sum(-1, keepdim=True), collective.mean(distance.amin(-1).mean(-1))

@@ -1,4 +1,4 @@
-"""Weights of two models, taken together: their moving average, which makes a teacher of a student, and how far they are apart."""
+"""Weights of two models, taken together: their moving average, which makes a teacher of a student, what lies between them, and how far they are apart."""
 
 from __future__ import annotations
 
@@ -27,3 +27,12 @@ def parameter_distance(a: Iterable[Tensor], b: Iterable[Tensor]) -> float:
     Raises ValueError for lists of different length.
     """
     return sum(float((x.cpu().double() - y.cpu().double()).square().sum()) for x, y in zip(a, b, strict=True)) ** 0.5
+
+
+@torch.no_grad()
+def interpolated(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """((1 - share) a + share b) / sqrt((1 - share)^2 + share^2): between two independent draws of one size lies another of that size.
+
+    Random teachers start their students so (2302.12091, section 3), share 0 giving ``a`` and 1 giving ``b``.
+    """
+    return ((1 - share) * a + share * b) / ((1 - share) ** 2 + share**2) ** 0.5

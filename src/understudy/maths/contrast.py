@@ -60,3 +60,25 @@ def koleo(z: Tensor, eps: float = 1e-4) -> Tensor:
     with torch.no_grad():
         nearest = (z @ z.T).fill_diagonal_(-2.0).argmax(-1)
     return -0.5 * ((z - z[nearest]).square().sum(-1) + eps**2).log().mean()
+
+
+@in_float32
+def leave_one_out(query: Tensor, labels: Tensor, bank: Tensor, bank_labels: Tensor, others: Tensor, k: int, temperature: float) -> Tensor:
+    """-log of the weighted vote for the own label by the k nearest OTHER samples (LOOK, 2110.06014, section 3.2): ``[B, D]``, ``[B]``, ... -> ``[B]``.
+
+    ``bank`` ``[M, D]`` with labels ``[M]`` holds the neighbours, without gradient; ``others`` bool ``[B, M]`` is false for the sample itself, in whatever older
+    copy, and for empty places. Weights are exp(cosine / temperature) over the k nearest. Where none of these has the label, the nearest that does
+    joins them; where none in the bank does the loss is 0.
+    """
+    similarity = F.normalize(query, dim=-1) @ F.normalize(bank.detach(), dim=-1).T / temperature
+    similarity = similarity.masked_fill(~others, float("-inf"))
+    same = (labels[:, None] == bank_labels) & others
+    kth = similarity.topk(min(k, similarity.shape[1]), dim=-1).values[:, -1:].detach()
+    right = similarity.masked_fill(~same, float("-inf"))
+    near, best = (similarity >= kth) & others, right.amax(-1, keepdim=True).detach()
+    counted = near | (same & (similarity >= best) & ~(near & same).any(-1, keepdim=True))
+    known = same.any(-1)
+    lowest = torch.finfo(similarity.dtype).min
+    votes = similarity.masked_fill(~(counted & same), lowest).logsumexp(-1)
+    everything = similarity.masked_fill(~counted, lowest).logsumexp(-1)
+    return torch.where(known, everything - votes, 0.0)

@@ -28,9 +28,9 @@ def smooth(probabilities: Tensor, smoothing: float) -> Tensor:
 @in_float32
 @torch.no_grad()
 def progressive(labels: Tensor, past: Tensor, alpha: float) -> Tensor:
-    """(1 - alpha) labels + alpha times the model's own past probabilities (PS-KD, 2006.12000): ``[B, C]`` twice -> ``[B, C]``.
+    """(1 - alpha) labels + alpha times what a teacher, such as the model's own past, says: ``[B, C]`` twice -> ``[B, C]``.
 
-    alpha grows linearly over training, alpha_t = alpha_T t / T.
+    In PS-KD (2006.12000) alpha grows linearly over training, alpha_t = alpha_T t / T. Above 1 the labels count negatively (2301.13304, section 3).
     """
     return torch.lerp(labels, past, alpha)
 

@@ -1,9 +1,10 @@
 """Students, their backbones and heads, and how they are saved."""
 
 from understudy.models.backbone import Backbone, Features, seeded
-from understudy.models.choose import build
+from understudy.models.choose import build, published
 from understudy.models.io import load, save
+from understudy.models.policy import Policy
 from understudy.models.student import Student
 from understudy.models.taps import Taps
 
-__all__ = ["Backbone", "Features", "Student", "Taps", "build", "load", "save", "seeded"]
+__all__ = ["Backbone", "Features", "Policy", "Student", "Taps", "build", "load", "published", "save", "seeded"]

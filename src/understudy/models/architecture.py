@@ -10,6 +10,7 @@ from understudy.data.samples import Modality
 from understudy.errors import UserError
 from understudy.models import named
 from understudy.models.backbone import Backbone, seeded
+from understudy.models.causal import CausalTransformer
 from understudy.models.image import SmallResNet, ViT
 from understudy.models.table import TableTransformer
 from understudy.models.text import TextTransformer
@@ -27,7 +28,7 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
     }),
     "text": (TextTransformer, {
         "tiny": {"width": 64, "depth": 2, "heads": 4},
-        "small": {"width": 128, "depth": 4, "heads": 4},
+        "small": {"width": 128, "depth": 2, "heads": 4},
         "base": {"width": 256, "depth": 6, "heads": 8},
     }),
     "table": (TableTransformer, {
@@ -35,8 +36,13 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "small": {"width": 64, "depth": 3, "heads": 4},
         "base": {"width": 128, "depth": 4, "heads": 8},
     }),
+    "lm": (CausalTransformer, {
+        "tiny": {"width": 64, "depth": 2, "heads": 4},
+        "small": {"width": 128, "depth": 4, "heads": 4},
+        "base": {"width": 256, "depth": 6, "heads": 8},
+    }),
 }  # fmt: skip
-DEFAULT = {"image": "small-resnet", "text": "small-text", "table": "small-table"}
+DEFAULT = {"image": "small-resnet", "text": "small-text", "table": "small-table", "generation": "small-lm"}
 NAMES = tuple(f"{size}-{family}" for family, (_, sizes) in BUILT_IN.items() for size in sizes)
 
 
@@ -76,6 +82,6 @@ def _shape(modality: Any) -> dict[str, Any]:
     """What a built-in model must know about the data."""
     if modality.name == "image":
         return {"channels": modality.channels, "size": modality.size}
-    if modality.name == "text":
+    if modality.name in ("text", "generation"):
         return {"vocabulary": modality.vocabulary, "length": modality.length}
     return {"numbers": len(modality.numbers), "categories": [len(c.vocabulary) + 1 for c in modality.categories]}

@@ -39,6 +39,11 @@ class Backbone(nn.Module, ABC):
     drops: bool = False
     """Whether hidden positions can be left out of the computation; where not, ``drop`` hides them behind a mask instead."""
 
+    rate: float = 1e-3
+    """AdamW's peak learning rate that suits it, where neither the user nor the system names one."""
+    published: bool = False
+    """Whether it comes from published weights, which a rate above ``rate`` would destroy."""
+
     @abstractmethod
     def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
         """Features of a batch.

@@ -14,6 +14,7 @@ from understudy.data import modalities
 from understudy.errors import UserError
 from understudy.models import named
 from understudy.models.architecture import backbone_of
+from understudy.models.policy import student_of
 from understudy.models.student import Student
 from understudy.models.weights import PICKLES, plain_weights, read_weights, refuse_pickles
 
@@ -21,7 +22,7 @@ FORMAT = 1
 
 
 def save(student: Student, folder: str | Path) -> None:
-    """Write ``student`` to ``folder``: ``model.safetensors`` and ``model.json``, ``tokenizer.json`` for text.
+    """Write ``student`` to ``folder``: ``model.safetensors`` and ``model.json``, ``tokenizer.json`` where there is one.
 
     A timm student also becomes ``timm/`` (``timm.create_model("local-dir:FOLDER/timm", pretrained=True)``), a transformers one ``hf/``
     (``AutoModel.from_pretrained("FOLDER/hf")``). Each file appears whole or not at all; ``model.json`` comes last, so that a folder with it is complete.
@@ -30,7 +31,7 @@ def save(student: Student, folder: str | Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _whole(folder / "model.safetensors", lambda path: save_file(plain_weights(student), path))
-        if student.modality.name == "text":
+        if hasattr(student.modality, "tokenizer"):
             _whole(folder / "tokenizer.json", lambda path: student.modality.tokenizer.save(str(path)))  # type: ignore[attr-defined]
         named.export(student, folder)
         description = {"format": FORMAT, "spec": student.spec, "classes": student.classes, "modality": student.modality.signature()}
@@ -56,7 +57,7 @@ def load(folder: str | Path) -> Student:
     weights = read_weights(folder / "model.safetensors")
     modality = modalities.restore(description["modality"], folder)
     try:
-        student = Student(backbone_of(description["spec"], key=0, published=False), modality, description["classes"], description["spec"], key=0)
+        student = student_of(backbone_of(description["spec"], key=0, published=False), modality, description["classes"], description["spec"], key=0)
         student.load_state_dict(weights)
     except (RuntimeError, TypeError, KeyError) as error:
         raise UserError(f"the weights in {folder} do not fit its model.json ({str(error).splitlines()[0]}); the files come from different models") from None

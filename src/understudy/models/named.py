@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
 
 from understudy import nearest
 from understudy.data.samples import Modality
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
     from understudy.models.student import Student
 
 _WANTED = ["config.json", "preprocessor_config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "model*.safetensors*"]
+
+
+class Classifier(NamedTuple):
+    """The linear classifier that a model was published with."""
+
+    weight: Tensor
+    """``[C, D]``, over pooled features."""
+    bias: Tensor
+    classes: tuple[str, ...]
 
 
 def check_options(name: str, options: dict[str, Any], known: Iterable[str]) -> None:
@@ -63,12 +74,17 @@ def folder_of(name: str, repository: str) -> Path:
 
 def describe(name: str, modality: Modality, options: dict[str, Any]) -> dict[str, Any]:
     """The specification of a timm or transformers model for this data. Raises UserError for unknown names, MissingExtra without the library."""
-    check_options(name, options, ("pretrained",))
+    writes = modality.name == "generation"
+    check_options(name, options, ("pretrained", "lora") if writes else ("pretrained",))
     library, rest = name.split(":", 1)
     if library == "timm":
         from understudy.models import from_timm
 
         return from_timm.describe(rest, modality, **options)
+    if writes:
+        from understudy.models import causal_from_hf
+
+        return causal_from_hf.describe(rest, modality, **options)
     from understudy.models import from_hf
 
     return from_hf.describe(rest, modality, **options)
@@ -77,18 +93,47 @@ def describe(name: str, modality: Modality, options: dict[str, Any]) -> dict[str
 def build(spec: dict[str, Any], published: bool) -> Backbone:
     """The backbone of a specification, with the weights it was published with where ``published`` and the specification say so."""
     library, rest = spec["name"].split(":", 1)
-    published = published and spec["options"]["pretrained"]
+    pretrained = spec["options"]["pretrained"]
+    build = _builder(library, "lora" in spec["options"])
+    backbone = build(rest, spec, published and pretrained)
+    backbone.published, backbone.rate = pretrained, 1e-4 if pretrained else Backbone.rate
+    return backbone
+
+
+def _builder(library: str, writes: bool) -> Callable[[str, dict[str, Any], bool], Backbone]:
     if library == "timm":
         from understudy.models import from_timm
 
-        return from_timm.build(rest, spec, published)
+        return from_timm.build
+    if writes:
+        from understudy.models import causal_from_hf
+
+        return causal_from_hf.build
     from understudy.models import from_hf
 
-    return from_hf.build(rest, spec, published)
+    return from_hf.build
+
+
+def with_classifier(spec: dict[str, Any]) -> tuple[Backbone, Classifier] | None:
+    """The published backbone of a specification, pooled as its own classifier takes it, and that classifier; None where it was published without."""
+    library, rest = spec["name"].split(":", 1)
+    if library == "timm":
+        from understudy.models import from_timm
+
+        backbone = from_timm.build(rest, spec, published=True)
+        found = from_timm.classifier(rest, backbone.width)
+        return None if found is None else (backbone, found)
+    from understudy.models import from_hf
+
+    return from_hf.with_classifier(rest, spec)
 
 
 def own_modality(spec: dict[str, Any], modality: Modality) -> Modality:
-    """The modality that the model needs: ``modality`` itself, unless it is text for a model with its own tokenizer."""
+    """The modality that the model needs: ``modality`` itself, unless it is text or prompts for a model with its own tokenizer."""
+    if spec["name"].startswith("hf:") and modality.name == "generation":
+        from understudy.models import causal_from_hf
+
+        return causal_from_hf.modality(spec["name"].removeprefix("hf:"), spec["shape"]["length"])
     if spec["name"].startswith("hf:") and modality.name == "text":
         from understudy.models import from_hf
 
@@ -102,6 +147,10 @@ def export(student: Student, folder: Path) -> None:
         from understudy.models import from_timm
 
         from_timm.export(student, folder / "timm")
+    elif student.spec["name"].startswith("hf:") and "lora" in student.spec["options"]:
+        from understudy.models import causal_from_hf
+
+        causal_from_hf.export(student, folder / "hf")
     elif student.spec["name"].startswith("hf:"):
         from understudy.models import from_hf
 

@@ -71,7 +71,7 @@ class Student(nn.Module):
 
     def reinitialised(self, key: int) -> Student:
         """The same architecture as if nothing had been learned: fresh weights, or the published ones of a timm or transformers model, and a fresh head."""
-        return Student(backbone_of(self.spec, key), self.modality, self.classes, self.spec, key).to(self._device).train(self.training)
+        return type(self)(backbone_of(self.spec, key), self.modality, self.classes, self.spec, key).to(self._device).train(self.training)
 
     @property
     def _device(self) -> Any:

@@ -66,3 +66,8 @@ def find(module: nn.Module, path: str) -> nn.Module:
             raise UserError(f"there is no layer '{path}': {before} has no '{part}'; {hint}")
         here = children[part]
     return here
+
+
+def tokens(output: Tensor) -> Tensor:
+    """What a block put out, one vector a position, ``[B, T, D]``: a map ``[B, D, H, W]`` row by row, tokens as they are."""
+    return output.flatten(2).transpose(1, 2) if output.ndim == 4 else output

@@ -14,6 +14,21 @@ from understudy.errors import UserError
 from understudy.models.backbone import Backbone, Features, check_mask, pooled_mean, take, visible
 
 
+class Memory:
+    """Keys and values of the positions that a layer has read so far."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None
+        self.values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember more positions ``[B, heads, n, d]``; returns all of them."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
 class Attention(nn.Module):
     """Multi-head self-attention. ``qkv`` gives ``[B, T, 3 * D]``: queries, keys, values, each with its heads side by side."""
 
@@ -25,9 +40,11 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, attend: Tensor | None, memory: Memory | None = None) -> Tensor:
         batch, length, width = x.shape
         queries, keys, values = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        if memory is not None:
+            keys, values = memory.extend(keys, values)
         mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=attend)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
@@ -55,8 +72,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, attend: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path(self.attention(self.attention_norm(x), attend))
+    def forward(self, x: Tensor, attend: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        x = x + self.drop_path(self.attention(self.attention_norm(x), attend, memory))
         return x + self.drop_path(self.mlp(self.mlp_norm(x)))
 
 
@@ -92,7 +109,8 @@ def sinusoid_grid(height: int, width: int, channels: int, device: torch.device |
 
 
 class Transformer(Backbone):
-    """A token backbone. Pooled is the mean of the last, normalised tokens that are not padding (and not dropped)."""
+    """A token backbone. Pooled is the mean of the last tokens that are not padding (and not dropped), normalised after it: long tokens then count for more,
+    and a few labels teach much faster than with the mean of normalised tokens (``docs/decisions.md``)."""
 
     drops = True
 
@@ -122,5 +140,4 @@ class Transformer(Backbone):
         attend = attended(padding)
         for block in self.blocks:
             x = block(x, attend)
-        x = self.norm(x)
-        return Features(pooled_mean(x, padding), x, padding)
+        return Features(self.norm(pooled_mean(x, padding)), self.norm(x), padding)

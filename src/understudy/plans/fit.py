@@ -46,10 +46,10 @@ class FitSettings(SplitSettings):
     selftrain: str = Field("fixmatch", description="System that labels the unlabelled samples and learns them; 'off' leaves it out.")
     smaller: str | None = Field(None, description="Model, as --student takes them, that the result is distilled into at the end; null: none.")
     enough: int = Field(400, ge=1, description="Unlabelled samples below which nothing is pre-trained.")
-    control_share: float = Field(0.15, gt=0, description="Share of the time for the control, which has the labels only.")
-    pretrain_share: float = Field(0.2, gt=0, description="Share of the time for pre-training.")
+    control_share: float = Field(0.1, gt=0, description="Share of the time for the control, which has the labels only.")
+    pretrain_share: float = Field(0.15, gt=0, description="Share of the time for pre-training.")
     finetune_share: float = Field(0.1, gt=0, description="Share of the time for fine-tuning.")
-    selftrain_share: float = Field(0.55, gt=0, description="Share of the time for self-training.")
+    selftrain_share: float = Field(0.65, gt=0, description="Share of the time for self-training.")
     distill_share: float = Field(0.15, gt=0, description="Share of the time for distilling from a given teacher, and again into a smaller student.")
 
 

@@ -126,8 +126,8 @@ class ReportRecord:
     """What the control is, such as "the same student trained on the labels alone, with the same augmentation and time"."""
     notes: list[str] = field(default_factory=list)
     """Sentences that a reader must see: what was dropped, what was not possible."""
-    found: dict[str, str] = field(default_factory=dict)
-    """What was found in the data: samples, labels, classes, sizes, duplicates."""
+    found: list[str] = field(default_factory=list)
+    """Sentences about what was found in the data: samples, labels, classes, sizes, duplicates."""
     stages: list[Stage] = field(default_factory=list)
     classes: list[str] = field(default_factory=list)
     truth: np.ndarray | None = None

@@ -37,11 +37,12 @@ from understudy.models.predict import predict
 from understudy.models.student import Student
 from understudy.settings import RunSettings, Settings, leaves, parse_duration
 from understudy.teachers.base import Teacher
+from understudy.teachers.rewards import Reward
 
 _OF_THE_WHOLE = ("seed", "device", "train.batch", "train.precision", "train.compile", "train.parallel", "checkpoint.", "watch.")
 """Common settings that the stages of a plan take over from it; how long and how fast each learns is its own."""
 
-Needs = Literal["nothing", "labels", "teacher", "labels and teacher"]
+Needs = Literal["nothing", "labels", "teacher", "labels and teacher", "verifier"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Task:
     """Further samples by the name that an objective reads them under, such as ``pseudo``."""
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What the user set explicitly, by dotted name (``optim.lr``, ``sdfp.weight``): it wins over the defaults of every stage."""
+    reward: Reward | None = None
+    """Who says what a written answer is worth."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,8 +116,16 @@ class System(metaclass=ABCMeta):  # the base class ABC has no __dict__, and FSDP
 
     def __init__(self, settings: Any, task: Task):
         self.settings = settings
-        self.task = task
+        self.task = replace(task, settings=task.settings.changed({"optim.lr": self.rate(task)}))
         self.check(task)
+
+    def rate(self, task: Task) -> float:
+        """The learning rate: the user's, or the system's, or what suits the student; never more than published weights bear."""
+        optim, backbone = task.settings.optim, task.student.backbone
+        if "optim.lr" in task.chosen or optim.name != "adamw":
+            return optim.lr
+        rate = optim.lr if "optim.lr" in self.defaults else backbone.rate
+        return min(rate, backbone.rate) if backbone.published else rate
 
     def check(self, task: Task) -> None:
         """Refuse at once what cannot work. Raises UserError."""
@@ -123,6 +134,8 @@ class System(metaclass=ABCMeta):  # the base class ABC has no __dict__, and FSDP
             raise UserError(f"{name} learns from labels and none of the {len(task.train)} samples has one; give --labels FILE or class folders")
         if "teacher" in needs and task.teacher is None:
             raise UserError(f"{name} needs a teacher; give --teacher with timm:NAME, hf:NAME, run:FOLDER, labels:FOLDER or a server's address")
+        if "verifier" in needs and task.reward is None:
+            raise UserError(f"{name} learns from answers that were checked; give --verifier with a Python file that has a function verify")
         if task.train.modality.name not in self.card.modalities:
             raise UserError(f"{name} works on {', '.join(self.card.modalities)}, and the data are {task.train.modality.name}")
 
@@ -202,10 +215,13 @@ class Objective(System, nn.Module):
         return [self.student.backbone]
 
     def train(self, mode: bool = True) -> Objective:
-        """Training mode, for everything but models whose parameters are all frozen: those stay as they were made."""
+        """Training mode, for everything but models whose parameters are all frozen: those stay as they were made. A frozen part of a model evaluates."""
         for child in self.children():
-            if any(p.requires_grad for p in child.parameters()) or not any(True for _ in child.parameters()):
+            if not _frozen(child):
                 child.train(mode)
+                for part in child.modules():
+                    if _frozen(part):
+                        part.eval()
         self.training = mode
         return self
 
@@ -478,6 +494,12 @@ class Stream(System, nn.Module):
         with open(folder / "predictions.jsonl", "a", encoding="utf-8") as file:
             os.fsync(file.fileno())
         checkpoint.save(folder / "checkpoints", self.step, self, self.optimizer, {}, self.task.settings.checkpoint.keep)
+
+
+def _frozen(module: nn.Module) -> bool:
+    """Whether there are parameters and none of them is trained."""
+    own = [p.requires_grad for p in module.parameters()]
+    return bool(own) and not any(own)
 
 
 def _kept(path: Path, rows: int) -> list[int]:

@@ -23,7 +23,7 @@ class Signals:
     """What a teacher says about a batch. Everything it does not say is None or empty."""
 
     logits: Tensor | None = None
-    """``[B, C]``."""
+    """``[B, C]``; of a language model ``[B, L, V]``, what could follow each position."""
     probabilities: Tensor | None = None
     """``[B, C]``; a row of zeros where the teacher abstained."""
     labels: Tensor | None = None
@@ -93,7 +93,7 @@ class Teacher(nn.Module, ABC):
     def of(spec: Any, *, modality: Modality | None = None, classes: Sequence[str] = (), key: int = 0, **options: Any) -> Teacher:
         """The teacher that ``spec`` means.
 
-        A teacher itself; ``timm:NAME`` or ``hf:NAME_OR_FOLDER`` (published features, for data of ``modality``); ``run:FOLDER`` (a saved model);
+        A teacher itself; ``timm:NAME`` or ``hf:NAME_OR_FOLDER`` (a published model, with its own classifier if that has the ``classes``); ``run:FOLDER`` (a saved model);
         ``labels:FOLDER`` (a label store); ``http://…#MODEL`` or ``https://…#MODEL`` (an OpenAI-compatible server); a module, which is frozen in place;
         a function of the originals; or a list of these, whose probabilities are averaged. ``classes`` are the data's: a teacher that lacks one of them is
         refused, a model that has them in another order is put in order. ``options`` go to the kind. Raises UserError for anything else.
@@ -113,7 +113,8 @@ class Teacher(nn.Module, ABC):
         if scheme in ("timm", "hf"):
             if modality is None:
                 raise UserError(f"the teacher '{spec}' needs to know what data it will see: give its modality.")
-            return kinds.Frozen(models.build(str(spec), modality, (), key, **options))
+            model = models.build(str(spec), modality, (), key, **options) if options else models.published(str(spec), modality, classes, key)
+            return kinds.Frozen(model, classes=classes if model.classes else ())
         if scheme == "run":
             return kinds.PastCheckpoint(rest, classes=classes, **options)
         if scheme == "labels":

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from understudy import maths, models
 from understudy.data.samples import Batch, Inputs, Modality, View
 from understudy.errors import UserError
+from understudy.models.policy import Policy
 from understudy.models.student import Student
 from understudy.models.taps import Taps
 from understudy.teachers.base import Signals, Teacher, columns, digest, weights
@@ -232,6 +233,8 @@ class OwnExit(Teacher):
 
 def _ask(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Signals:
     with Taps(model, layers) as taps:
+        if isinstance(model, Policy):
+            return Signals(logits=model(inputs), layers=taps.outputs)
         if isinstance(model, Student):
             features = model.features(inputs)
             logits = None if model.head is None else model.logits(features)
@@ -244,9 +247,9 @@ def _ask(model: nn.Module, inputs: Inputs, layers: Sequence[str]) -> Signals:
 
 def _offers(model: nn.Module, layers: Sequence[str]) -> frozenset[str]:
     offers = {"layers"} if layers else set()
-    if isinstance(model, Student):
+    if isinstance(model, Student) and not isinstance(model, Policy):
         offers |= {"pooled", "tokens"}
-    if not isinstance(model, Student) or model.head is not None:
+    if not isinstance(model, Student) or isinstance(model, Policy) or model.head is not None:
         offers.add("logits")
     return frozenset(offers)
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import base64
-import http.client
 import io
 import json
 import math
-import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +18,10 @@ from PIL import Image
 from understudy.data.samples import Batch, View
 from understudy.errors import UserError
 from understudy.teachers.base import Signals, Teacher, digest
+from understudy.teachers.endpoint import Endpoint
 from understudy.teachers.spoken import spoken
 
 PROMPT = "Which one of these classes does the sample belong to: {classes}?\nAnswer with the name of the class and nothing else.\n\nSample:\n{sample}"
-_PASSING = frozenset({408, 409, 425, 429})  # and everything from 500: the server may answer later
 
 
 @dataclass(frozen=True)
@@ -51,27 +46,18 @@ class Server(Teacher):
         self, url: str, *, model: str = "", classes: Sequence[str], prompt: str = PROMPT, max_tokens: int = 16, logprobs: bool = True,
         at_once: int = 8, timeout: float = 60.0, attempts: int = 5, backoff: float = 1.0, secret: str | None = None,
     ):  # fmt: skip
-        """``url`` is the server's, with or without ``/v1``; the model's name may follow it after ``#``. ``prompt`` holds ``{classes}`` and ``{sample}``.
-
-        ``timeout`` and ``backoff`` (doubled after each of at most ``attempts``) are seconds. ``secret`` is sent as bearer token; without it, the environment's
-        UNDERSTUDY_SERVER_KEY.
-        """
+        """``prompt`` holds ``{classes}`` and ``{sample}``; ``url``, ``timeout``, ``attempts``, ``backoff`` and ``secret`` are those of ``Endpoint``."""
         super().__init__()
-        address, _, named = url.partition("#")
-        self.url = address.rstrip("/").removesuffix("/chat/completions").removesuffix("/v1") + "/v1/chat/completions"
-        self.model = model or named
+        self._endpoint = Endpoint(url, "/chat/completions", model=model, timeout=timeout, attempts=attempts, backoff=backoff, secret=secret)
+        self.url, self.model = self._endpoint.url, self._endpoint.model
         self.classes = tuple(classes)
-        if not self.model:
-            raise UserError(f"the server at {address} may have several models: name one, as in {address}#MODEL.")
         if not self.classes or "{sample}" not in prompt:
             raise UserError("a server that teaches needs the classes to choose from and a prompt with the word {sample} in it.")
         self.unparsed = 0
         self._prompt = prompt.replace("{classes}", ", ".join(self.classes))
         self._names = [_folded(name) for name in self.classes]
         self._body = {"model": self.model, "temperature": 0, "max_tokens": max_tokens, **({"logprobs": True, "top_logprobs": 20} if logprobs else {})}
-        self._at_once, self._timeout, self._attempts, self._backoff = at_once, timeout, attempts, backoff
-        secret = os.environ.get("UNDERSTUDY_SERVER_KEY") if secret is None else secret
-        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {secret}"} if secret else {})}
+        self._at_once = at_once
 
     @property
     def fingerprint(self) -> str:
@@ -118,14 +104,14 @@ class Server(Teacher):
         return masses
 
     def _ask(self, original: Any) -> _Answer:
-        reply = self._post({**self._body, "messages": [{"role": "user", "content": self._content(original)}]})
+        reply = self._endpoint.post({**self._body, "messages": [{"role": "user", "content": self._content(original)}]})
         try:
             choice = reply["choices"][0]
             tokens = (choice.get("logprobs") or {}).get("content") or []
             first = {entry["token"]: float(entry["logprob"]) for entry in tokens[0].get("top_logprobs") or []} if tokens else {}
             return _Answer(choice["message"]["content"] or "", first)
         except (LookupError, TypeError, AttributeError, ValueError) as error:
-            raise UserError(f"the server at {self.url} does not answer as an OpenAI-compatible one does: {str(reply)[:200]}.") from error
+            raise self._endpoint.unlike(reply) from error
 
     def _content(self, original: Any) -> Any:
         if isinstance(original, Image.Image):
@@ -134,26 +120,6 @@ class Server(Teacher):
             picture = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
             return [{"type": "text", "text": self._prompt.replace("{sample}", "the image")}, {"type": "image_url", "image_url": {"url": picture}}]
         return self._prompt.replace("{sample}", original if isinstance(original, str) else json.dumps(original, ensure_ascii=False, default=str))
-
-    def _post(self, body: Mapping[str, Any]) -> Any:
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), self._headers)
-        reason: object = ""
-        for attempt in range(self._attempts):
-            wait = self._backoff * 2**attempt
-            try:
-                with urllib.request.urlopen(request, timeout=self._timeout) as reply:
-                    return json.load(reply)
-            except urllib.error.HTTPError as error:
-                reason = f"{error.code} {error.read(300).decode(errors='replace')}"
-                if error.code < 500 and error.code not in _PASSING:
-                    raise UserError(f"the server at {self.url} refuses: {reason}.") from error
-                after = error.headers.get("Retry-After", "")
-                wait = max(wait, float(after)) if after.isdigit() else wait
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                reason = error
-            if attempt + 1 < self._attempts:
-                time.sleep(wait)
-        raise UserError(f"the server at {self.url} gave no answer in {self._attempts} attempts: {reason}.")
 
 
 def _folded(text: str) -> str:

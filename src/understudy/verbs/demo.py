@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from statistics import fmean, stdev
 from typing import Any, Unpack
 
 import torch
+from joblib import cpu_count
 
 from understudy import evaluate, maths, models, report, systems
 from understudy.data import known
@@ -79,7 +79,7 @@ def demo(*, text: bool = False, **options: Unpack[Common]) -> Result:
 
 def _measured(text: bool, seeds: Sequence[int], folder: Path, chosen: Mapping[str, Any]) -> Iterator[dict[str, float]]:
     """Test accuracy of each arm, seed by seed; as many seeds at a time as there are cores, each on one thread, so that the figures do not depend on it."""
-    workers = min(os.cpu_count() or 1, len(seeds))
+    workers = min(cpu_count(), len(seeds))
     if workers == 1:
         yield from (_seed(text, seed, folder, chosen) for seed in seeds)
         return

@@ -91,8 +91,11 @@ def fit(
         notes = []
         if facts["chosen"] == "control":
             tried = len(facts["stages"]) > 1
-            notes.append("No stage helped on validation, so the result is the control itself." if tried else
-                         "There was nothing to learn from but the labels, so the result is the control itself.")
+            notes.append(
+                "No stage helped on validation, so the result is the control itself."
+                if tried
+                else "There was nothing to learn from but the labels, so the result is the control itself."
+            )
         ending = Ending(
             outcome.student,
             parts.train,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Unpack
 
+from joblib import cpu_count
 from rich.markup import escape
 from torch import Tensor
 
@@ -185,7 +185,7 @@ def claim(
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     try:
-        for slug, answer in claims.run_claims(asked, seeds, first, out, workers=min(os.cpu_count() or 1, seeds), listener=hearing):
+        for slug, answer in claims.run_claims(asked, seeds, first, out, workers=min(cpu_count(), seeds), listener=hearing):
             if not isinstance(answer, Exception):
                 found[slug] = answer
             elif name:
@@ -199,7 +199,7 @@ def claim(
     if name:
         return Result(found[name], None, _told(found[name]))
     rows = [[slug, one["verdict"], f"{one['effect']:+.4g}", f"{one['se']:.2g}", f"{one['minutes']:.1f}"] for slug, one in sorted(found.items())]
-    said = [table(["claim", "verdict", "effect", "standard error", "minutes"], rows)] if rows else []
+    said: list[Any] = [table(["claim", "verdict", "effect", "standard error", "minutes"], rows)] if rows else []
     said += [escape(f"{slug} could not be measured: {why}") for slug, why in failed.items()]
     return Result({"claims": dict(sorted(found.items())), "failed": failed}, None, said or ["Every claim has a current result."])
 

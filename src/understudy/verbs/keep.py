@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any, Unpack
 
 import torch
+from joblib import cpu_count
 from rich.markup import escape
 
 from understudy import models
@@ -94,7 +95,7 @@ def doctor(data: str | Path | None = None, **options: Unpack[Reading]) -> Result
     answer: dict[str, Any] = {
         "versions": versions(),
         "system": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "threads": torch.get_num_threads(),
         "device": _device(device),
         "extras": extras,

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
 
+from joblib import cpu_count
 from pydantic import Field
 
 from understudy import collective, keyed, models, systems
@@ -146,7 +147,7 @@ class Session:
             quarantine=self.quarantine,
             size=self.data.size,
             seed=self.settings.seed,
-            threads=min(8, os.cpu_count() or 1),
+            threads=min(8, cpu_count()),
             memory_limit=self.data.memory,
             progress=self.listener.progress,
         )

@@ -22,6 +22,7 @@ from understudy.models.student import Student
 from understudy.plans.fit import SplitSettings
 from understudy.systems.base import Outcome, Stream, Task
 from understudy.teachers.base import Teacher
+from understudy.verbs import answers
 from understudy.verbs.conclude import Ending, conclude, reserved
 from understudy.verbs.fidelity import faster_and_smaller, fidelity
 from understudy.verbs.fit import split
@@ -54,10 +55,18 @@ def selftrain(
     verifier: str | Path | None = None,
     **options: Unpack[Reading],
 ) -> Trained:
-    """Let a model label what has no label and learn from what it is sure of.
+    """Let a model label what has no label and learn from what it is sure of; or, with prompts, let it learn from answers of its own.
 
-    ``verifier``: a Python file with a function ``verify``, for systems that learn from checked proposals.
+    ``verifier``: for systems of language models such as ``rest-em``, a Python file with a function ``verify(prompt, answer, reference)`` that says whether an answer is right;
+    without it, an answer is right where it is the known one.
     """
+    if answers.writes(system):
+        if labels is not None:
+            raise UserError(
+                f"{system} reads prompts and answers from columns of the data; leave --labels out and name them with --text-column and --label-column"
+            )
+        asked = {"data": data, "system": system, "student": student, "test": test, "budget": budget, "verifier": verifier}
+        return answers.train("selftrain", system, asked, options)
     if verifier is not None:
         raise UserError(f"{system} learns from labels and its own answers and takes no verifier; leave --verifier out")
     given = {"data": data, "system": system, "student": student, "labels": labels, "test": test, "budget": budget}
@@ -109,6 +118,9 @@ def distill(
     if not teacher:
         raise UserError("distill learns from a teacher; give --teacher with timm:NAME, hf:NAME, run:FOLDER, labels:FOLDER or a server's address")
     kind = systems.get(system)
+    if answers.writes(system):
+        asked = {"data": data, "teacher": teacher, "student": student, "system": system, "test": test, "budget": budget}
+        return answers.train("distill", system, asked, options)
     given = {"data": data, "teacher": teacher, "student": student, "system": system, "labels": labels, "test": test, "budget": budget}
     session = Session("distill", given, options, Reading, settings={**settings_of(system), "fit": SplitSettings}, defaults=kind.defaults)
     found, start = session.read_for(student, data, labels=labels, test=test)

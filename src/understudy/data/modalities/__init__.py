@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from understudy.data.modalities.generation import Exchange, GenerationModality
 from understudy.data.modalities.image import ImageModality
 from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
 from understudy.data.samples import Modality
 from understudy.errors import UserError
 
-__all__ = ["ImageModality", "TableModality", "TextModality", "restore"]
+__all__ = ["Exchange", "GenerationModality", "ImageModality", "TableModality", "TextModality", "restore"]
 
 
 def restore(signature: dict[str, Any], folder: Path | None = None) -> Modality:
@@ -28,5 +29,9 @@ def restore(signature: dict[str, Any], folder: Path | None = None) -> Modality:
             if folder is None:
                 raise UserError("a text modality is rebuilt from its tokenizer.json: name the folder that holds it")
             return TextModality.restore(signature, folder)
+        case "generation":
+            if folder is None:
+                raise UserError("prompts and answers are read with a tokenizer.json: name the folder that holds it")
+            return GenerationModality.restore(signature, folder)
         case other:
-            raise UserError(f"there is no kind of data called {other!r}: this version reads image, text and table")
+            raise UserError(f"there is no kind of data called {other!r}: this version reads image, text, table and generation")

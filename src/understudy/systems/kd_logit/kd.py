@@ -60,6 +60,11 @@ class KD(Objective):
         assert task.teacher is not None, "checked by needs"
         self.teacher = task.teacher
 
+    @property
+    def label_weight(self) -> float:
+        """w, the share of the labels in the loss of a labelled sample."""
+        return self.settings.label_weight  # type: ignore[no-any-return]
+
     def seen(self, batch: Batch) -> View:
         """The one view for both sides; where the teacher's labels are stored, one of the labelled views, drawn anew for every sample and step."""
         if isinstance(self.teacher, Stored):
@@ -74,7 +79,7 @@ class KD(Objective):
         # log q times T is the teacher's logits up to a constant, whatever kind of answer it gave. Who abstained gave zeros, and teaches nothing.
         told = q.sum(-1) > 0
         distance = torch.where(told, maths.kl(teacher_logits=q.log() * temperature, student_logits=logits, temperature=temperature), 0.0)
-        weight = self.settings.label_weight * (everything.labels >= 0)
+        weight = self.label_weight * (everything.labels >= 0)
         return {
             "teacher": everything.weighted((1 - weight) * distance),
             "labels": everything.weighted(weight * maths.soft_cross_entropy(logits, everything.soft_labels())),

@@ -53,7 +53,7 @@ class FixMatch(Objective):
 
     card = card
     Settings = FixMatchSettings
-    defaults = {"optim.lr": 3e-3, "optim.weight_decay": 0.05, "train.batch": 32}
+    defaults = {"optim.weight_decay": 0.05, "train.batch": 32}
     reads = {"labelled": 1, "unlabelled": 3}
 
     def build(self, task: Task) -> None:

@@ -46,7 +46,7 @@ class PseudoLabel(Objective):
 
     card = card
     Settings = PseudoLabelSettings
-    defaults = {"optim.lr": 3e-3, "optim.weight_decay": 0.05, "train.batch": 32}
+    defaults = {"optim.weight_decay": 0.05, "train.batch": 32}
     reads = {"labelled": 1, "pseudo": 3}
 
     def build(self, task: Task) -> None:

@@ -38,7 +38,7 @@ class Supervised(Objective):
 
     card = card
     Settings = SupervisedSettings
-    defaults = {"optim.lr": 3e-3, "optim.weight_decay": 0.05}
+    defaults = {"optim.weight_decay": 0.05, "train.batch": 32}
     reads = {"labelled": 1}
 
     def build(self, task: Task) -> None:

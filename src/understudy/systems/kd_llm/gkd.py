@@ -1,0 +1,95 @@
+"""GKD: the teacher corrects what the student writes itself, token by token."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from understudy import keyed, maths
+from understudy.data.samples import Batch, View
+from understudy.errors import UserError
+from understudy.models import Policy
+from understudy.settings import Settings
+from understudy.systems.base import Card, Objective, Task
+
+card = Card(
+    slug="gkd",
+    id="s343",
+    title="On-Policy Distillation of Language Models: Learning from Self-Generated Mistakes",
+    paper="2306.13649",
+    year=2023,
+    family="kd-llm",
+    modalities=("generation",),
+    needs="teacher",
+    idea="A student that only ever reads good texts never learns what to do after a mistake of its own. So it writes its own answers, and the teacher says for every "
+    "token of them what it would have thought. No gradient passes through the drawing of the tokens.",
+    equations=(
+        "with chance lambda: y ~ p_S(. | x); otherwise y is the given answer",
+        "loss = 1/|y| sum_t D(p_T(. | x, y_<t), p_S(. | x, y_<t))",
+        "D: KL(p_T || p_S), KL(p_S || p_T), or JSD_beta = beta KL(p_T || m) + (1 - beta) KL(p_S || m), m = beta p_T + (1 - beta) p_S",
+    ),
+    unknown="The chance is drawn once a step, as in the paper's algorithm 1. Its best divergence depends on the task; the default is the one that is symmetric. The reward of "
+    "reinforcement learning that the paper can add (section 3.2) is left out.",
+)
+
+
+class GKDSettings(Settings):
+    """Settings of ``gkd``."""
+
+    on_policy: float = Field(
+        1.0, ge=0, le=1, description="lambda, share of the steps that learn from the student's own answers (2306.13649, algorithm 1); 0: given answers only."
+    )
+    divergence: Literal["jsd", "forward", "reverse"] = Field(
+        "jsd", description="D: generalised Jensen-Shannon, KL(teacher || student) or KL(student || teacher) (2306.13649, section 3)."
+    )
+    beta: float = Field(0.5, gt=0, lt=1, description="beta of the Jensen-Shannon divergence (2306.13649, equation 1; 0.1, 0.5 and 0.9 are compared).")
+    temperature: float = Field(1.0, gt=0, description="Of the student's drawing (2306.13649, section 4: 1, for diversity).")
+    longest: int | None = Field(None, ge=1, description="Most tokens of an own answer; null: what the model's length leaves after the prompt.")
+
+
+class GKD(Objective):
+    """Token-level distillation on the student's own answers."""
+
+    card = card
+    Settings = GKDSettings
+    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.01}
+    student: Policy
+
+    def check(self, task: Task) -> None:
+        super().check(task)
+        reads = getattr(getattr(task.teacher, "model", task.student), "modality", None)
+        if reads is None or reads.signature() != task.student.modality.signature():
+            raise UserError("gkd compares teacher and student token by token, and theirs are not the same; use one tokenizer and length for both, or alm")
+        if self.settings.on_policy < 1 and not len(task.train.labelled):
+            raise UserError("gkd reads given answers where on_policy is below 1, and there are none; give answers or leave on_policy at 1")
+
+    def losses(self, everything: Batch) -> dict[str, Tensor]:  # type: ignore[override]
+        view = self.own(everything) if self.turn() else everything.view("plain")
+        teacher = self.task.teacher
+        assert teacher is not None, "it was checked"
+        p = teacher(everything, view).logits
+        assert p is not None, "a policy gives logits"
+        distance = self.distance(p[:, :-1], self.student(view.inputs)[:, :-1])  # the logits at t - 1 are those of token t
+        return {"divergence": everything.weighted(maths.masked_mean(distance, view.inputs["answer"][:, 1:]))}
+
+    def turn(self) -> bool:
+        """Whether this step is on-policy: the same for all processes."""
+        return float(keyed.uniform(keyed.fold(self.task.key("turn"), self.step))) < self.settings.on_policy
+
+    def own(self, batch: Batch) -> View:
+        """The batch with answers that the student writes now."""
+        prompts, keys = batch.view("prompt"), batch.random("answers")
+        answers = self.student.write(prompts.inputs, keys, longest=self.settings.longest, temperature=self.settings.temperature)
+        return View("own", self.student.continued(prompts.inputs, answers), keys)
+
+    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """D at every place: ``[B, L, V]`` twice -> ``[B, L]``."""
+        match self.settings.divergence:
+            case "forward":
+                return maths.kl(teacher_logits=teacher, student_logits=student)
+            case "reverse":
+                return maths.reverse_kl(teacher_logits=teacher, student_logits=student)
+            case _:
+                return maths.jsd(teacher_logits=teacher, student_logits=student, beta=self.settings.beta)
