@@ -247,10 +247,14 @@ def write_readme() -> None:
     if results:
         if picture(results, DOCS / "images"):
             parts.append(PICTURE)
+        shown = [result for result in results if result["verdict"] == "shown"]
+        others = [f"{verdict.capitalize()}: {named([r for r in results if r['verdict'] == verdict])}." for verdict in ("unclear", "contrary")]
         parts += [
-            table(["claim of", "what must be seen", "control", "method", "difference ± standard error", "verdict"], map(row, results), right=[2, 3, 4]),
+            f"{len(results)} claims have been run, {len(shown)} are shown:",
+            table(["claim of", "what must be seen", "control", "method", "difference ± standard error"], map(row, shown), right=[2, 3, 4]),
+            " ".join(others),
             f"Means over {' or '.join(str(n) for n in sorted({r['seeds'] for r in results}))} paired seeds, on real data, each in minutes on one CPU core. "
-            "Differences are positive in the paper's direction. Contrary and unclear results are kept and shown like the others; "
+            "Differences are positive in the paper's direction. What each claim asks, every arm and every check stand in the pages (`docs/claims.md`); "
             "run any of them again with `understudy claim NAME`.",
         ]  # fmt: skip
     if rows := measured():
@@ -263,10 +267,15 @@ def write_readme() -> None:
     write(readme, f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
+def named(results: Sequence[dict[str, Any]]) -> str:
+    """Claims with their effects, in a sentence."""
+    return ", ".join(f"`{r['system']}` ({r['effect']:+.3f} ± {r['se']:.3f})" for r in results) or "none"
+
+
 def row(result: dict[str, Any]) -> tuple[str, ...]:
     """A claim in README's table."""
     control, method = (number(fmean(result["arms"][result[side]])) for side in ("control", "treatment"))
-    return f"`{result['system']}`", prose(result["says"]), control, method, f"{result['effect']:+.3f} ± {result['se']:.3f}", f"**{result['verdict']}**"
+    return f"`{result['system']}`", prose(result["says"]), control, method, f"{result['effect']:+.3f} ± {result['se']:.3f}"
 
 
 def measured() -> list[tuple[str, ...]]:
@@ -284,7 +293,9 @@ def picture(results: Sequence[dict[str, Any]], folder: Path) -> bool:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    shares = [r for r in results if all(0 <= v <= 1 for arm in (r["treatment"], r["control"]) for v in r["arms"][arm])]
+    sides = [[r["arms"][r[side]] for side in ("treatment", "control")] for r in results]
+    # Where less is better the figure is an error or a distance.
+    shares = [r for r, (t, c) in zip(results, sides, strict=True) if all(0 <= v <= 1 for v in t + c) and (fmean(t) - fmean(c)) * r["effect"] >= 0]
     drawn = sorted(shares, key=lambda r: float(r["effect"]))
     themes = {
         "light": ("#1b2130", "#5d6779", "#e2e6ec", "#14794c", "#7d879a", "#c0361f"),

@@ -121,7 +121,7 @@ class CheckpointSettings(Settings):
 class WatchSettings(Settings):
     every: int = Field(20, ge=1, description="steps from one look at the features and targets to the next, and from one line of metrics.jsonl to the next")
     spike: float = Field(
-        4.0, gt=1, description="a loss this many times the median of the last 50 counts as a spike (2204.02311, section 5.1, is why one goes back)"
+        4.0, gt=1, description="a loss this many times the median of the last 50, and above a fifth of that of the first 50, counts as a spike (2204.02311, section 5.1, is why one goes back)"
     )
     patience: int = Field(3, ge=1, description="how many looks in a row must be bad before the watch acts; a single step that is not finite is skipped at once")
     rollbacks: int = Field(3, ge=0, description="how often action auto goes back to the last good checkpoint, with half the rate, before it stops the run")

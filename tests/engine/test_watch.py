@@ -166,3 +166,10 @@ def test_a_large_common_part_is_no_collapse_and_no_difference_is() -> None:
     apart = torch.randn(64, 16)
     assert health({"features": apart + 30})["rank"] > 10
     assert health({"features": 1e-3 * apart + 1})["rank"] == 1.0
+
+
+def test_a_loss_close_to_zero_may_jump() -> None:
+    watch = Watch(WatchSettings(), 1000)
+    falling = [2.0 * 0.98**i + 1e-4 for i in range(600)]
+    assert not any(watch.look_at_numbers(i, loss, 1.0) for i, loss in enumerate(falling + [2e-3] * 10))
+    assert any(watch.look_at_numbers(i, 1.0, 1.0) for i in range(5))

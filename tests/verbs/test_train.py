@@ -97,6 +97,6 @@ def test_adapt_predicts_everything_once_and_in_order(fitted: Path, digits: Path,
 def test_a_refusal_by_the_system_leaves_nothing(digits: Path, tmp_path: Path, fitted: Path) -> None:
     with pytest.raises(UserError, match="needs a teacher"):
         us.pretrain(digits / "images", system="kd", out=tmp_path / "p", quiet=True)
-    with pytest.raises(UserError, match="features and no classes"):
+    with pytest.raises(UserError, match="no classifier for the classes"):
         us.distill(digits / "images", teacher=models.load(fitted).with_head((), 0), out=tmp_path / "d", quiet=True)
     assert not any(tmp_path.iterdir())

@@ -20,6 +20,10 @@ from understudy.settings import WatchSettings
 Action = Literal["skip", "rollback", "stop"]
 
 
+_STANDS_OUT = 0.2
+"""Share of the first losses that a spike must exceed."""
+
+
 @dataclass(frozen=True)
 class Alarm:
     """What the watch saw and what has to be done."""
@@ -57,6 +61,8 @@ class Watch:
         self.settings = settings
         self.steps = steps
         self.losses: deque[float] = deque(maxlen=50)
+        self.start: float | None = None
+        """Median of the first 50 losses."""
         self.spikes = 0
         self.collapsed = 0
         self.rollbacks = 0
@@ -82,7 +88,10 @@ class Watch:
         self.skipped_in_a_row = 0
         usual = median(self.losses) if len(self.losses) == self.losses.maxlen else None
         self.losses.append(loss)
-        if usual is not None and usual > 0 and loss > self.settings.spike * usual:
+        if usual is not None and self.start is None:
+            self.start = usual
+        # Close to zero a loss jumps by factors without meaning anything: a spike also brings back a good part of what was there at the start.
+        if usual is not None and usual > 0 and loss > max(self.settings.spike * usual, _STANDS_OUT * (self.start or 0.0)):
             self.spikes += 1
             if self.spikes >= self.settings.patience:
                 self.spikes = 0
@@ -118,11 +127,12 @@ class Watch:
 
     def state(self) -> dict[str, object]:
         """What a resumed run must know to decide as this one would."""
-        return {"losses": list(self.losses), "spikes": self.spikes, "collapsed": self.collapsed, "rollbacks": self.rollbacks, "in_a_row": self.skipped_in_a_row}
+        return {"losses": list(self.losses), "start": self.start, "spikes": self.spikes, "collapsed": self.collapsed, "rollbacks": self.rollbacks, "in_a_row": self.skipped_in_a_row}
 
     def restore(self, state: dict[str, object]) -> None:
         """Take up ``state()`` of another watch."""
         self.losses = deque(state["losses"], maxlen=50)  # type: ignore[call-overload]
+        self.start = state["start"]  # type: ignore[assignment]
         self.spikes, self.collapsed = int(state["spikes"]), int(state["collapsed"])  # type: ignore[call-overload]
         self.rollbacks, self.skipped_in_a_row = int(state["rollbacks"]), int(state["in_a_row"])  # type: ignore[call-overload]
 
