@@ -96,8 +96,10 @@ class TrainSettings(Settings):
 class OptimSettings(Settings):
     name: Literal["adamw", "sgd", "lars"] = Field("adamw", description="optimiser: AdamW (1711.05101), SGD with momentum, or LARS (1708.03888)")
     lr: float = Field(
-        1e-3, gt=0, description="peak learning rate, at the batch given: it is not rescaled by anything. Not set: the system's own, or where it has none 3e-3 for residual networks "
-        "and 1e-3 for others; with AdamW at most 1e-4 for published weights"
+        1e-3,
+        gt=0,
+        description="peak learning rate, at the batch given: it is not rescaled by anything. Not set: the system's own, or where it has none 3e-3 for residual networks "
+        "and 1e-3 for others; with AdamW at most 1e-4 for published weights",
     )
     weight_decay: float = Field(0.05, ge=0, description="decoupled for AdamW (1711.05101), added to the gradient for SGD and LARS; never on biases and norms")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the mean of the gradients, per step (1412.6980, algorithm 1)")
@@ -121,7 +123,9 @@ class CheckpointSettings(Settings):
 class WatchSettings(Settings):
     every: int = Field(20, ge=1, description="steps from one look at the features and targets to the next, and from one line of metrics.jsonl to the next")
     spike: float = Field(
-        4.0, gt=1, description="a loss this many times the median of the last 50, and above a fifth of that of the first 50, counts as a spike (2204.02311, section 5.1, is why one goes back)"
+        4.0,
+        gt=1,
+        description="a loss this many times the median of the last 50, and above a fifth of that of the first 50, counts as a spike (2204.02311, section 5.1, is why one goes back)",
     )
     patience: int = Field(3, ge=1, description="how many looks in a row must be bad before the watch acts; a single step that is not finite is skipped at once")
     rollbacks: int = Field(3, ge=0, description="how often action auto goes back to the last good checkpoint, with half the rate, before it stops the run")

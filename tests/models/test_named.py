@@ -239,7 +239,12 @@ def test_hf_text_is_published_with_its_classifier(kind: str, transformers: Any, 
     sizes = {"DistilBert": {"n_layers": 2, "n_heads": 2, "dim": 32, "hidden_dim": 64}, "GPT2": {"n_layer": 2, "n_head": 2, "n_embd": 32}}.get(kind, sizes)
     vocabulary = len((folder / "vocab.txt").read_text().splitlines())
     config = getattr(transformers, f"{kind}Config")(
-        vocab_size=vocabulary, pad_token_id=0, max_position_embeddings=16, id2label={0: "bad", 1: "fair", 2: "good"}, label2id={"bad": 0, "fair": 1, "good": 2}, **sizes
+        vocab_size=vocabulary,
+        pad_token_id=0,
+        max_position_embeddings=16,
+        id2label={0: "bad", 1: "fair", 2: "good"},
+        label2id={"bad": 0, "fair": 1, "good": 2},
+        **sizes,
     )
     torch.manual_seed(0)
     getattr(transformers, f"{kind}ForSequenceClassification")(config).save_pretrained(folder)

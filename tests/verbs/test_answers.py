@@ -30,7 +30,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def run(file: Path, out: Path, **options: Any) -> Any:
-    common = {"system": "rest-em", "student": "tiny-lm", "seed": 1, "quiet": True, "set": ["train.steps=40", "device=cpu", "rest-em.samples=2", "train.batch=16"]}
+    common = {
+        "system": "rest-em",
+        "student": "tiny-lm",
+        "seed": 1,
+        "quiet": True,
+        "set": ["train.steps=40", "device=cpu", "rest-em.samples=2", "train.batch=16"],
+    }
     return us.selftrain(file, out=out, **{**common, **options})
 
 

@@ -56,7 +56,9 @@ class Found:
         """What was found, in sentences."""
         facts, noun = self.facts, {"image": "images", "text": "texts", "table": "rows", "generation": "prompts"}[self.facts.kind]
         without = facts.samples - facts.labelled
-        known = f"{facts.labelled:,} with an answer, {without:,} without" if facts.kind == "generation" else f"{facts.labelled:,} labelled, {without:,} unlabelled"
+        known = (
+            f"{facts.labelled:,} with an answer, {without:,} without" if facts.kind == "generation" else f"{facts.labelled:,} labelled, {without:,} unlabelled"
+        )
         said = [f"{facts.path} holds {facts.samples:,} {noun}: {known}."]
         if facts.classes and facts.kind != "generation":
             said.append(f"{len(facts.classes)} class{'es' if len(facts.classes) > 1 else ''}: {_counts(facts.classes)}.")

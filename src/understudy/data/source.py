@@ -284,7 +284,9 @@ def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> S
             has = f"it has {', '.join(map(repr, columns[:12]))}{', ...' if len(columns) > 12 else ''}"
             raise UserError(f"{shown(path)} has no column {name!r}; {nearest.hint(name, columns, has)}")
     # Prompts and answers have names of their own, and the options for a text and its label name them too.
-    prompt, answer = (default if given == usual else given for given, usual, default in ((options.text_column, "text", "prompt"), (options.label_column, "label", "answer")))
+    prompt, answer = (
+        default if given == usual else given for given, usual, default in ((options.text_column, "text", "prompt"), (options.label_column, "label", "answer"))
+    )
     writes = kind == "generation" or (kind is None and "prompt" in columns and options.text_column not in columns)
     if writes and prompt not in columns:
         raise UserError(f"{shown(path)} has no column {prompt!r}; it has {', '.join(map(repr, columns[:12]))}")

@@ -127,7 +127,14 @@ class Watch:
 
     def state(self) -> dict[str, object]:
         """What a resumed run must know to decide as this one would."""
-        return {"losses": list(self.losses), "start": self.start, "spikes": self.spikes, "collapsed": self.collapsed, "rollbacks": self.rollbacks, "in_a_row": self.skipped_in_a_row}
+        return {
+            "losses": list(self.losses),
+            "start": self.start,
+            "spikes": self.spikes,
+            "collapsed": self.collapsed,
+            "rollbacks": self.rollbacks,
+            "in_a_row": self.skipped_in_a_row,
+        }
 
     def restore(self, state: dict[str, object]) -> None:
         """Take up ``state()`` of another watch."""

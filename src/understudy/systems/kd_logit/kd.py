@@ -75,7 +75,7 @@ class KD(Objective):
         view, temperature = self.seen(everything), self.settings.temperature
         q = self.teacher(everything, view).soft(temperature)
         logits = self.student(view.inputs)
-        self.watched = {"teacher": q, "student": logits.detach().softmax(-1)}
+        self.watched = {"student": logits.detach().softmax(-1)}
         # log q times T is the teacher's logits up to a constant, whatever kind of answer it gave. Who abstained gave zeros, and teaches nothing.
         told = q.sum(-1) > 0
         distance = torch.where(told, maths.kl(teacher_logits=q.log() * temperature, student_logits=logits, temperature=temperature), 0.0)

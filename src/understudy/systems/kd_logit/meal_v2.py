@@ -66,7 +66,7 @@ class MEALV2(Objective):
     def losses(self, everything: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         s, view = self.settings, everything.view(self.settings.view)
         q, z = self.teacher(everything, view).soft(), self.student(view.inputs)
-        self.watched = {"teacher": q, "student": z.detach().softmax(-1)}
+        self.watched = {"student": z.detach().softmax(-1)}
         told = q.sum(-1) > 0  # who abstained gave zeros, and teaches nothing
         terms = {"teachers": everything.weighted(torch.where(told, maths.kl(teacher_logits=q.log(), student_logits=z), 0.0))}
         if s.discriminator:
