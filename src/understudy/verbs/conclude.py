@@ -24,6 +24,8 @@ from understudy.verbs.session import Session
 
 SHOWN = 700
 """Samples on the map of the embedding; placing so many takes a few seconds."""
+GALLERY = 2000
+"""Unlabelled samples that the gallery chooses from where no rounds have proposed labels for them."""
 _WRITING = 15.0
 """Seconds that export and report take."""
 
@@ -49,9 +51,9 @@ class Ending:
 
 
 def reserved(student: Student, samples: Samples, test: Samples | None, looks: int = 2) -> float:
-    """Seconds needed after training: ``looks`` passes over the test and unlabelled samples, export, report."""
+    """Seconds needed after training: ``looks`` passes over the test samples and those of the map, one over the gallery's, export, report."""
     each = evaluate.size_and_speed(student, samples, repeats=2).milliseconds / 1000
-    return _WRITING + looks * each * (SHOWN + (len(test) if test else 0) + len(samples.unlabelled))
+    return _WRITING + each * (looks * (SHOWN + (len(test) if test else 0)) + min(len(samples.unlabelled), GALLERY))
 
 
 def conclude(session: Session, run: Run, ending: Ending) -> Trained:
@@ -174,7 +176,7 @@ def _galleries(folder: Path, ending: Ending, result: Tensor | None) -> list[repo
     if ending.student.head is not None and len(pool):
         rounds = proposed(folder, pool)
         if not rounds:
-            pool = pool.take(torch.arange(min(len(pool), 2000)))
+            pool = pool.take(torch.arange(min(len(pool), GALLERY)))
             rounds = [evaluate.predict(ending.student, pool).softmax(-1)]
         galleries += report.trusted(pool, rounds[-1])
         if len(rounds) > 1:

@@ -76,7 +76,7 @@ def fit(
     found, start = session.read_for(student, data, labels=labels, test=test)
     parts = split(session, found, settings)
     knows = session.teacher(teacher, found, answers=True)
-    time = session.time_for(reserved(start, parts.train, parts.test, looks=4))
+    time = session.time_for(reserved(start, parts.train, parts.test, looks=3))
 
     with session.writing(training=time.get("train.budget")) as run:
         task = Task(parts.train, start, session.settings.changed(time), run, parts.validation, knows, chosen=session.resolved.chosen)

@@ -41,7 +41,7 @@ class SDFPStudent(Objective):
 
     card = card
     Settings = SDFPStudentSettings
-    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.01, "optim.beta2": 0.95}
+    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.01, "optim.beta2": 0.95, "train.batch": 64}
 
     def build(self, task: Task) -> None:
         masked = MLM if task.train.modality.name == "text" else MAE
