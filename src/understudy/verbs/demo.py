@@ -49,7 +49,7 @@ class Trial:
 
 DIGITS = Trial(known.digits, "handwritten digits", 3, "tiny-resnet", {"train.steps": 800, "train.batch": 32, "optim.lr": 3e-3}, {"rounds": 2})
 TEXTS = Trial(
-    known.docstrings, "docstrings of Python's standard library", 20, "tiny-text", {"train.steps": 400, "train.batch": 24, "optim.lr": 1e-3}, {"rounds": 2}
+    known.docstrings, "docstrings of Python's standard library", 20, "tiny-text", {"train.steps": 500, "train.batch": 32, "optim.lr": 1e-3}, {"rounds": 2}
 )
 
 
