@@ -19,7 +19,7 @@ show() { # NAME COMMAND...: run it, and keep the command and what it said
   shift
   asked "$name" || return 0
   printf '== %s: %s\n' "$name" "$*" >&2
-  { printf '$ %s\n' "$*"; "$@" 2>&1 | sed 's/[[:space:]]*$//'; } >"$work/$name.txt"
+  { printf '$ %s\n' "$*"; "$@" 2>&1 | sed "s|$work/||g; s/[[:space:]]*$//"; } >"$work/$name.txt"
   cat -s "$work/$name.txt" >"$here/output/$name.txt"
 }
 
@@ -41,7 +41,7 @@ show label-verify understudy label verify answers digits --teacher run:finetuned
 fresh distill-stored small-stored
 show distill-stored understudy distill digits --teacher labels:answers --student tiny-resnet --test test --set train.steps=200 --out small-stored
 fresh selftrain selftrained
-show selftrain understudy selftrain digits --labels labels.csv --test test --system curriculum-labeling --student tiny-resnet --set train.steps=600 --out selftrained
+show selftrain understudy selftrain digits --labels labels.csv --test test --system noisy-student --student tiny-resnet --set train.steps=600 --out selftrained
 fresh adapt adapted
 show adapt understudy adapt finetuned stream --labels stream.csv --system cotta --set train.batch=64 --out adapted
 show evaluate understudy evaluate finetuned test --measure accuracy --measure calibration --measure knn --measure speed
