@@ -22,6 +22,7 @@ from understudy.models.student import Student
 from understudy.plans.fit import SplitSettings
 from understudy.systems.base import Outcome, Stream, Task
 from understudy.teachers.base import Teacher
+from understudy.teachers.stored import Stored
 from understudy.verbs import answers
 from understudy.verbs.conclude import Ending, conclude, reserved
 from understudy.verbs.fidelity import faster_and_smaller, fidelity
@@ -140,7 +141,7 @@ def distill(
     with session.writing(training=allowed.get("train.budget")) as run:
         task = Task(train, start, session.settings.changed(allowed), run, validation, knows, chosen=session.resolved.chosen)
         outcome, seconds = _learned(session, system, task)
-        figures, extra = _beside(outcome.student, knows, held)
+        figures, extra = _beside(outcome.student, knows, held, train)
         stages = (
             [{"name": system, "val": None, "kept": True, "seconds": seconds}] if validation is None else [_stage(system, outcome.student, validation, seconds)]
         )
@@ -221,10 +222,15 @@ def _with_classes(samples: Samples, student: Student, teacher: Teacher, session:
     return replace(samples, classes=teacher.classes), student.with_head(teacher.classes, session.key("student"))
 
 
-def _beside(student: Student, teacher: Teacher, samples: Samples) -> tuple[dict[str, str], dict[str, Any]]:
-    """Student and teacher compared: for eyes, and for ``result.json``."""
+def _beside(student: Student, teacher: Teacher, held: Samples, train: Samples) -> tuple[dict[str, str], dict[str, Any]]:
+    """Student and teacher compared: for eyes, and for ``result.json``. Stored labels are compared where there are some, if need be on what was learned."""
+    samples, which = held, "samples"
+    if isinstance(teacher, Stored):
+        samples = held.take(teacher.store.have(held.keys, 0))
+        if not len(samples):
+            samples, which = _some(train.take(teacher.store.have(train.keys, 0)), 1000), "training samples (the others have no stored label)"
     found, ratios = fidelity(student, teacher, samples), faster_and_smaller(student, teacher, samples)
-    figures = {"fidelity": f"the same answer as the teacher on {found.agreement:.1%} of {len(samples):,} samples, KL {found.kl:.3f} nats"}
+    figures = {"fidelity": f"the same answer as the teacher on {found.agreement:.1%} of {len(samples):,} {which}, KL {found.kl:.3f} nats"}
     extra: dict[str, Any] = {"fidelity": {"agreement": found.agreement, "kl": found.kl, "samples": len(samples)}}
     if ratios is not None:
         extra["faster"], extra["smaller"] = ratios

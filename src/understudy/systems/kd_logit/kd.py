@@ -52,7 +52,7 @@ class KD(Objective):
 
     card = card
     Settings = KDSettings
-    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.05}
+    defaults = {"optim.weight_decay": 0.05}
     reads = {"everything": 1}
 
     def build(self, task: Task) -> None:
