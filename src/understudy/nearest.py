@@ -9,7 +9,8 @@ from difflib import SequenceMatcher, get_close_matches
 def names(name: str, known: Iterable[str], n: int = 3) -> list[str]:
     """At most ``n`` of the ``known`` names that may have been meant by ``name``, best first.
 
-    Those that are much less like it than the best are left out. Of dotted names the last parts are compared, within the section if there is such a section: ``lr`` and ``training.lr`` find ``optim.lr``.
+    Those that are much less like it than the best are left out. Of dotted names the last parts are compared, within the section if there is such a
+    section: ``lr`` and ``training.lr`` find ``optim.lr``.
     """
     candidates = list(known)
     section, _, last = name.rpartition(".")

@@ -16,7 +16,7 @@ from understudy.errors import UserError
 from understudy.models.adapters import adapt, merge
 from understudy.models.backbone import Backbone, Features, pooled_mean
 from understudy.models.causal import CausalBackbone
-from understudy.models.from_hf import library
+from understudy.models.from_hf import library, model_of, tokenizer
 from understudy.models.named import folder_of
 from understudy.models.student import Student
 
@@ -38,26 +38,12 @@ def describe(name: str, modality: Any, pretrained: bool = True, lora: int = 0) -
 
 def modality(name: str, length: int) -> GenerationModality:
     """Prompts and answers in the tokens of this model."""
-    folder = folder_of(name, name)
-    try:
-        return GenerationModality.from_hf(library().AutoTokenizer.from_pretrained(folder), length)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder} has no tokenizer that transformers can load ({str(error).splitlines()[0]})") from None
+    return GenerationModality.from_hf(tokenizer(name), length)
 
 
 def build(name: str, spec: dict[str, Any], published: bool) -> Backbone:
-    """See ``named.build``. Code that comes with a model is never run."""
-    transformers = library()
-    described = dict(spec["config"]["model"])
-    try:
-        config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
-        if published:
-            model = transformers.AutoModelForCausalLM.from_pretrained(folder_of(name, name), config=config, use_safetensors=True)
-        else:
-            model = transformers.AutoModelForCausalLM.from_config(config)
-    except (OSError, ValueError) as error:
-        raise UserError(f"can not build hf:{name} ({str(error).splitlines()[0]})") from None
-    return HfCausal(model.float(), spec["shape"]["length"], spec["options"]["lora"])
+    """See ``named.build``."""
+    return HfCausal(model_of("AutoModelForCausalLM", name, spec, published), spec["shape"]["length"], spec["options"]["lora"])
 
 
 class HfCausal(CausalBackbone):

@@ -62,32 +62,41 @@ def describe(name: str, modality: Any, pretrained: bool = True) -> dict[str, Any
 
 def text_modality(name: str, length: int) -> TextModality:
     """Text in the tokens of this model."""
+    return TextModality.from_hf(tokenizer(name), length)
+
+
+def tokenizer(name: str) -> Any:
+    """The tokenizer that the model was published with. Raises UserError where there is none."""
     folder = folder_of(name, name)
     try:
-        tokenizer = library().AutoTokenizer.from_pretrained(folder)
+        return library().AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder} has no tokenizer that transformers can load ({str(error).splitlines()[0]})") from None
-    return TextModality.from_hf(tokenizer, length)
 
 
 def build(name: str, spec: dict[str, Any], published: bool) -> Backbone:
-    """See ``named.build``. Code that comes with a model is never run."""
-    transformers = library()
-    described = dict(spec["config"]["model"])
-    try:
-        config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
-        if published:
-            model = transformers.AutoModel.from_pretrained(folder_of(name, name), config=config, use_safetensors=True)
-        else:
-            model = transformers.AutoModel.from_config(config)
-    except (OSError, ValueError) as error:
-        raise UserError(f"can not build hf:{name} ({str(error).splitlines()[0]})") from None
-    model = model.float()
+    """See ``named.build``."""
+    model = model_of("AutoModel", name, spec, published)
     pooler = getattr(model, "pooler", None)
     if pooler is not None and any(True for _ in pooler.parameters()):
         model.pooler = None  # pooled features are ours; parameters without a gradient would only be carried along
     globalise(model)
     return HfText(model, spec["config"]) if "length" in spec["shape"] else HfImage(model, spec["shape"], spec["config"])
+
+
+def model_of(kind: str, name: str, spec: dict[str, Any], published: bool) -> Any:
+    """The model of a specification as transformers' ``kind`` makes it, in float32. Code that comes with a model is never run. Raises UserError."""
+    transformers = library()
+    described = dict(spec["config"]["model"])
+    try:
+        config = transformers.AutoConfig.for_model(described.pop("model_type"), **described)
+        if published:
+            model = getattr(transformers, kind).from_pretrained(folder_of(name, name), config=config, use_safetensors=True)
+        else:
+            model = getattr(transformers, kind).from_config(config)
+    except (OSError, ValueError) as error:
+        raise UserError(f"can not build hf:{name} ({str(error).splitlines()[0]})") from None
+    return model.float()
 
 
 class HfText(Backbone):

@@ -116,8 +116,12 @@ def _difference(plain: nn.Module, session: Any, inputs: Inputs) -> float:
 
 
 def example_inputs(student: Student, count: int) -> Inputs:
-    """Inputs of the right names, types and shapes: ``count`` made-up samples in their plain view."""
+    """Inputs of the right names, types and shapes: ``count`` made-up samples in their plain view. Raises UserError for a model that writes."""
     modality: Any = student.modality
+    if modality.name == "generation":
+        raise UserError(
+            "a language model that writes is not exported to onnx; its weights are in model/, and for an hf: model in model/hf as transformers loads them"
+        )
     drawn = torch.Generator().manual_seed(count)
     raw: Mapping[str, Tensor]
     if modality.name == "image":
