@@ -1,23 +1,16 @@
-"""A folder of images: which files are samples, and what their folders say about labels."""
+"""A folder of files: which of them are samples, and what their folders say about labels."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-from understudy.data.pictures import Picture
 from understudy.data.quarantine import Quarantine
 
-SUFFIXES = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".tif", ".tiff",
-    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
-))  # fmt: skip
 NO_LABEL = frozenset(("unlabelled", "unlabeled", "unsupervised", "unsup", "unknown"))
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(("val", "valid", "validation", "dev"), "validation")
 
@@ -51,33 +44,37 @@ def shown(name: str | Path) -> str:
 
 
 @dataclass
-class Images:
-    """Images of one side: ids are paths below the root."""
+class Files:
+    """Files of one side: ids are paths below the root."""
 
     ids: list[str] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    paths: list[Path] = field(default_factory=list)
 
 
 @dataclass
 class Folder:
     """What a folder holds."""
 
-    train: Images = field(default_factory=Images)
-    test: Images = field(default_factory=Images)
+    kind: str | None = None
+    """What kind of data its samples are; None where it holds none."""
+    train: Files = field(default_factory=Files)
+    test: Files = field(default_factory=Files)
     ignored: Counter[str] = field(default_factory=Counter)
-    """Files that are no images, by suffix, and images with a hidden name."""
+    """Files that are no samples, by suffix, and samples with a hidden name."""
     notes: list[str] = field(default_factory=list)
 
 
-def walk(root: Path, quarantine: Quarantine) -> Folder:
-    """Every image below ``root``, links followed, no folder read twice, hidden names left out.
+def walk(root: Path, kinds: Mapping[str, str], quarantine: Quarantine) -> Folder:
+    """Every sample below ``root``, links followed, no folder read twice, hidden names left out.
 
-    Labels are the names of the first-level folders where at least two of them hold images (or one beside a folder of unlabelled ones); below
-    ``train`` and ``test`` folders, those of the second level. Special files and broken links called like images go to quarantine.
+    ``kinds``: for a suffix, the kind of data that such a file is a sample of. Samples are the files of the kind that has most of them.
+
+    Labels are the names of the first-level folders where at least two of them hold samples (or one beside a folder of unlabelled ones); below
+    ``train`` and ``test`` folders, those of the second level. Special files and broken links called like samples go to quarantine.
     """
     folder = Folder()
-    found: list[tuple[str, ...]] = []
+    of_kind: dict[str, list[tuple[str, ...]]] = {}
     seen: set[tuple[int, int]] = set()
     for place, inside, files in os.walk(root, followlinks=True, onerror=lambda e: quarantine.add(shown(e.filename), e.strerror or "unreadable")):
         below = Path(place).relative_to(root).parts
@@ -91,15 +88,19 @@ def walk(root: Path, quarantine: Quarantine) -> Folder:
         for name in sorted(files):
             suffix = Path(name).suffix.lower()
             if name.startswith("."):
-                if suffix in SUFFIXES:
+                if suffix in kinds:
                     folder.ignored["hidden"] += 1
-            elif suffix not in SUFFIXES:
+            elif suffix not in kinds:
                 folder.ignored[suffix or "no suffix"] += 1
             elif not os.path.isfile(os.path.join(place, name)):
                 quarantine.add(shown(os.path.join(place, name)), "not a file, or a link that leads nowhere")
             else:
-                found.append((*below, name))
-    _share_out(root, found, folder)
+                of_kind.setdefault(kinds[suffix], []).append((*below, name))
+    folder.kind = max(of_kind, key=lambda kind: len(of_kind[kind]), default=None)
+    for kind, others in of_kind.items():
+        if kind != folder.kind:
+            folder.ignored.update(Path(parts[-1]).suffix.lower() for parts in others)
+    _share_out(root, of_kind.get(folder.kind or "", []), folder)
     return folder
 
 
@@ -122,9 +123,4 @@ def _share_out(root: Path, found: list[tuple[str, ...]], folder: Folder) -> None
         side.ids.append(normal(name) if names[normal(name)] == 1 else name)
         without = level == 1 and parts[0].lower() in NO_LABEL
         side.labels.append(normal(parts[level]) if not without and len(parts) > level + 1 and parts[level] in classes else None)
-        path = root.joinpath(*parts)
-        side.pictures.append(Picture(shown(path), partial(_open, path)))
-
-
-def _open(path: Path) -> BinaryIO:
-    return path.open("rb")
+        side.paths.append(root.joinpath(*parts))

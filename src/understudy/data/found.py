@@ -15,7 +15,7 @@ class Facts:
 
     path: str
     kind: str
-    """image, text, table or generation."""
+    """The kind of data: image, text, table, generation ..."""
     samples: int = 0
     labelled: int = 0
     test: int = 0
@@ -49,12 +49,12 @@ class Found:
 
     @property
     def modality(self) -> str:
-        """image, text or table."""
+        """The kind of data: image, text, table ..."""
         return self.facts.kind
 
     def describe(self) -> list[str]:
         """What was found, in sentences."""
-        facts, noun = self.facts, {"image": "images", "text": "texts", "table": "rows", "generation": "prompts"}[self.facts.kind]
+        facts, noun = self.facts, self.train.modality.noun
         without = facts.samples - facts.labelled
         known = (
             f"{facts.labelled:,} with an answer, {without:,} without" if facts.kind == "generation" else f"{facts.labelled:,} labelled, {without:,} unlabelled"

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from statistics import median
 from typing import BinaryIO, TypeVar
 
@@ -20,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from understudy.data.folder import shown
 from understudy.data.modalities.image import ImageModality
 from understudy.data.quarantine import Quarantine
 from understudy.data.samples import Encoded, InMemory, Inputs, Modality
@@ -27,6 +30,10 @@ from understudy.errors import UserError
 
 Image.init()
 FORMATS = tuple(name for name in ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "DIB", "PPM", "JPEG2000", "AVIF") if name in Image.OPEN)
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".tif", ".tiff",
+    ".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
+))  # fmt: skip
 MOST_PIXELS = 160_000_000
 """A larger image is refused: at 3 bytes a pixel it would take half a gigabyte before it could be made smaller."""
 LARGEST_SIZE = 64
@@ -187,6 +194,15 @@ class OnDisk:
     def original(self, index: int) -> Image.Image:
         """The image at full size."""
         return _again(self.pictures[index])
+
+
+def pictures_in(paths: Sequence[Path]) -> list[Picture]:
+    """Image files, not opened yet."""
+    return [Picture(shown(path), partial(_open, path)) for path in paths]
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 @dataclass

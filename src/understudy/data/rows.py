@@ -67,6 +67,11 @@ def is_image(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and any(field.name == "bytes" and pa.types.is_binary(field.type) for field in kind)
 
 
+def image_column(table: pa.Table) -> str | None:
+    """The first column of images, None where there is none."""
+    return next((name for name in table.column_names if is_image(table.schema.field(name).type)), None)
+
+
 def pictures_of(column: pa.ChunkedArray, where: Sequence[str]) -> list[Picture]:
     """The images of such a column."""
 

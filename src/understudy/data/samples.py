@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -42,11 +43,26 @@ class Modality(Protocol):
     """How one kind of data is encoded once, and viewed again and again."""
 
     name: str
+    noun: str
+    """What people call many of its samples: images, texts, rows."""
     views: tuple[str, ...]
     """Names that ``view`` understands: at least plain; weak, strong and masked as well where a sample can be altered and stay what it is."""
 
     def signature(self) -> dict[str, Any]:
         """Everything that decides what ``encode`` returns, as JSON: part of fingerprints and of a saved model."""
+        ...
+
+    @classmethod
+    def restore(cls, signature: dict[str, Any], folder: Path | None) -> Modality:
+        """The modality of this ``signature``; what does not fit in JSON lies in ``folder``. Raises UserError where that is missing or another one."""
+        ...
+
+    def shape(self) -> dict[str, Any]:
+        """What a built-in model must know about the data, as its arguments."""
+        ...
+
+    def examples(self, count: int) -> Inputs:
+        """A raw batch of ``count`` made-up samples, of the types and shapes that ``collate`` gives: for exports and trials."""
         ...
 
     def encode(self, original: Any) -> Inputs:

@@ -1,4 +1,4 @@
-"""Opening what the user points at: a folder of images, a file of rows, or a datasets directory."""
+"""Opening what the user points at: a folder of files, a file of rows, or a datasets directory."""
 
 from __future__ import annotations
 
@@ -7,48 +7,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
-from understudy import nearest
 from understudy.data import folder as folders
 from understudy.data import tables_on_disk as files
 from understudy.data.folder import shown
 from understudy.data.found import Facts, Found
 from understudy.data.label_file import Names, read_labels
-from understudy.data.pictures import Pictures, Progress
+from understudy.data.pictures import Progress
 from understudy.data.prompts import Prompts
 from understudy.data.quarantine import Quarantine
-from understudy.data.rows import Table, Texts, is_image, label_texts, pictures_of
+from understudy.data.readers import READERS, SUFFIXES, Content, Options, column
+from understudy.data.rows import label_texts
 from understudy.data.samples import Encoded, Modality, Samples
 from understudy.errors import UserError
-
-KINDS = ("image", "text", "table", "generation")
-
-
-class Content(Protocol):
-    """Samples of one side that nobody has encoded yet."""
-
-    kind: str
-
-    def __len__(self) -> int: ...
-
-    def look(self) -> None:
-        """Find out what ``fit`` and ``describe`` need."""
-        ...
-
-    def fit(self, size: int | None, seed: int) -> Modality:
-        """The encoding that suits these samples."""
-        ...
-
-    def encode(self, modality: Modality, quarantine: Quarantine) -> tuple[Encoded, list[int], list[bytes]]:
-        """The encoded samples, which of them could be read, and a digest of each of those."""
-        ...
-
-    def facts(self) -> dict[str, object]: ...
-
-    def describe(self) -> list[str]: ...
 
 
 @dataclass
@@ -73,19 +46,6 @@ class Reading:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to read, for training and test data alike."""
-
-    text_column: str
-    label_column: str
-    id_column: str | None
-    quarantine: Quarantine
-    threads: int
-    memory_limit: int
-    progress: Progress | None
-
-
 def open_source(
     path: str | Path,
     *,
@@ -106,15 +66,15 @@ def open_source(
     """Find the samples at ``path``, read and encode every one of them, and say what was found.
 
     ``labels``: CSV of path or row id and label; everything else is then unlabelled. ``test``: data of the same kind, encoded alike and kept as it is;
-    images and texts that also occur there are left out of training. ``modality``: image, text, table or generation instead of what the data looks like, or
+    samples that also occur there are left out of training. ``modality``: a kind of data (image, text, table ...) instead of what it looks like, or
     the modality of a model whose encoding and ``classes`` the data must follow. ``size``: pixels a side (or tokens) that the student sees.
     ``memory_limit``: bytes of encoded images kept in memory; more are decoded on demand. ``progress(done, total)`` is called as images are decoded.
 
     Raises UserError for every mistake that a user can make, and where too much of the data can not be read.
     """
     path = Path(path)
-    if isinstance(modality, str) and modality not in KINDS:
-        raise UserError(f"there is no modality {modality!r}: choose one of {', '.join(KINDS)}")
+    if isinstance(modality, str) and modality not in READERS:
+        raise UserError(f"there is no modality {modality!r}: choose one of {', '.join(READERS)}")
     options = Options(text_column, label_column, id_column, Quarantine() if quarantine is None else quarantine, threads, memory_limit, progress)
     known = None if modality is None or isinstance(modality, str) else modality
     reading = _read(path, modality if isinstance(modality, str) else known.name if known else None, options)
@@ -248,25 +208,29 @@ def _read(path: Path, kind: str | None, options: Options) -> Reading:
         if files.is_datasets_folder(path):
             rows = files.read_datasets_folder(path, options.label_column)
             return Reading({side: _side(found, path, kind, options) for side, found in rows.items()})
-        return _read_images(path, kind, options)
+        return _read_folder(path, kind, options)
     files.refuse_pickled(path)
     if path.suffix.lower() in files.SUFFIXES:
         return Reading({"train": _side(files.read_file(path, options.quarantine), path, kind, options)})
-    if path.suffix.lower() in folders.SUFFIXES:
-        raise UserError(f"{shown(path)} is one image: give the folder that holds all of them")
-    raise UserError(f"{shown(path)} is of no kind that is read: give a folder of images, a datasets directory, or one of {', '.join(sorted(files.SUFFIXES))}")
+    if path.suffix.lower() in SUFFIXES:
+        raise UserError(f"{shown(path)} is one sample ({SUFFIXES[path.suffix.lower()]}): give the folder that holds all of them")
+    raise UserError(f"{shown(path)} is of no kind that is read: give a folder of samples, a datasets directory, or one of {', '.join(sorted(files.SUFFIXES))}")
 
 
-def _read_images(path: Path, kind: str | None, options: Options) -> Reading:
-    folder = folders.walk(path, options.quarantine)
-    if not folder.train.ids and not folder.test.ids:
+def _read_folder(path: Path, kind: str | None, options: Options) -> Reading:
+    """A folder in which every sample is a file."""
+    if kind is not None and READERS[kind].files is None:
+        raise UserError(f"{shown(path)} is a folder, and samples of kind {kind} are rows: give a file of rows")
+    folder = folders.walk(path, {suffix: of for suffix, of in SUFFIXES.items() if kind in (None, of)}, options.quarantine)
+    if folder.kind is None:
         what = ", ".join(f"{count:,} {suffix}" for suffix, count in folder.ignored.most_common(4)) or "nothing"
-        raise UserError(f"{shown(path)} holds no image (it holds {what}): give a folder of images, or one file of rows")
-    if kind not in (None, "image"):
-        raise UserError(f"{shown(path)} is a folder of images, not of kind {kind}: give a file of rows")
+        wanted = f"{kind} file" if kind else "file that is a sample"
+        raise UserError(f"{shown(path)} holds no {wanted} (it holds {what}): give a folder of images or other samples, or one file of rows")
+    content_of = READERS[folder.kind].files
+    assert content_of is not None, "its suffixes were looked for"
     sides = {
-        name: Side(images.ids, images.labels, Pictures(images.pictures, options.threads, options.memory_limit, options.progress), path)
-        for name, images in (("train", folder.train), ("test", folder.test)) if images.ids
+        name: Side(found.ids, found.labels, content_of(found.paths, options), path)
+        for name, found in (("train", folder.train), ("test", folder.test)) if found.ids
     }  # fmt: skip
     for side in sides.values():
         if not any(side.labels) and (path / "labels.csv").is_file():
@@ -276,20 +240,12 @@ def _read_images(path: Path, kind: str | None, options: Options) -> Reading:
 
 
 def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> Side:
-    """Rows as images, texts or a table, whichever their columns say."""
-    table, columns = rows.table, rows.table.column_names
-    wanted = {options.id_column: None, options.text_column: "text", options.label_column: "label"}
-    for name, default in wanted.items():
-        if name is not None and name not in columns and (name != default or (name, kind) == ("text", "text")):
-            has = f"it has {', '.join(map(repr, columns[:12]))}{', ...' if len(columns) > 12 else ''}"
-            raise UserError(f"{shown(path)} has no column {name!r}; {nearest.hint(name, columns, has)}")
-    # Prompts and answers have names of their own, and the options for a text and its label name them too.
-    prompt, answer = (
-        default if given == usual else given for given, usual, default in ((options.text_column, "text", "prompt"), (options.label_column, "label", "answer"))
-    )
-    writes = kind == "generation" or (kind is None and "prompt" in columns and options.text_column not in columns)
-    if writes and prompt not in columns:
-        raise UserError(f"{shown(path)} has no column {prompt!r}; it has {', '.join(map(repr, columns[:12]))}")
+    """Rows as whatever kind of data their columns hold."""
+    table = rows.table
+    for name, default in {options.id_column: None, options.text_column: "text", options.label_column: "label"}.items():
+        if name is not None and name != default:
+            column(table, name, path)
+    kind = kind or next(kind for kind, reader in READERS.items() if reader.recognises(table, options))
     number = len(str(max(rows.numbers)))
     ids = [f"row-{i:0{max(6, number)}d}" for i in rows.numbers]
     if options.id_column is not None:
@@ -297,20 +253,6 @@ def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> S
         twice = [name for name, count in Counter(ids).items() if count > 1]
         if twice:
             raise UserError(f"column {options.id_column!r} of {shown(path)} does not tell rows apart: {twice[0]!r} occurs more than once")
-    where = [f"{shown(path)} row {i}" for i in rows.numbers]
-    if writes:
-        prompts = Prompts(table, prompt, answer, where, path)
-        return Side(ids, prompts.labels, prompts, numbered=options.id_column is None)
-    labels = label_texts(table, options.label_column, path)
-    features = table.drop_columns([name for name in (options.label_column, options.id_column) if name in columns])
-    image_column = next((name for name in features.column_names if is_image(features.schema.field(name).type)), None)
-    content: Content
-    if kind in (None, "image") and image_column is not None:
-        content = Pictures(pictures_of(features.column(image_column), where), options.threads, options.memory_limit, options.progress)
-    elif kind == "image":
-        raise UserError(f"{shown(path)} has no column of images; it has {', '.join(map(repr, columns[:12]))}")
-    elif kind == "text" or (kind is None and options.text_column in columns):
-        content = Texts(features.column(options.text_column), where, options.text_column, path)
-    else:
-        content = Table(features, path)
+    content = READERS[kind].rows(table, [f"{shown(path)} row {i}" for i in rows.numbers], path, options)
+    labels = content.labels if isinstance(content, Prompts) else label_texts(table, options.label_column, path)
     return Side(ids, labels, content, numbered=options.id_column is None)

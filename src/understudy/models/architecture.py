@@ -44,7 +44,8 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "base": {"width": 256, "depth": 6, "heads": 8},
     }),
 }  # fmt: skip
-DEFAULT = {"image": "small-resnet", "text": "small-text", "table": "small-table", "generation": "small-lm"}
+DEFAULT = {kind.modality: f"small-{family}" for family, (kind, _) in reversed(BUILT_IN.items())}
+"""The model of each kind of data that ``auto`` means: the first of its families."""
 NAMES = tuple(f"{size}-{family}" for family, (_, sizes) in BUILT_IN.items() for size in sizes)
 
 
@@ -62,7 +63,7 @@ def describe(name: str, modality: Modality, options: dict[str, Any]) -> dict[str
     kind, sizes = BUILT_IN[name.split("-")[1]]
     if kind.modality != modality.name:
         raise UserError(f"the model {name} reads {kind.modality}, and the data are {modality.name}; use {DEFAULT[modality.name]} or auto")
-    shape = _shape(modality)
+    shape = modality.shape()
     known = [p for p in inspect.signature(kind).parameters if p not in shape]
     named.check_options(name, options, known)
     return {"name": name, "shape": shape, "options": {**sizes[name.split("-")[0]], **options}}
@@ -85,12 +86,3 @@ def outline_of(spec: dict[str, Any]) -> Backbone:
     kind, _ = BUILT_IN[spec["name"].split("-")[1]]
     with torch.device("meta"):
         return kind(**spec["shape"], **spec["options"])
-
-
-def _shape(modality: Any) -> dict[str, Any]:
-    """What a built-in model must know about the data."""
-    if modality.name == "image":
-        return {"channels": modality.channels, "size": modality.size}
-    if modality.name in ("text", "generation"):
-        return {"vocabulary": modality.vocabulary, "length": modality.length}
-    return {"numbers": len(modality.numbers), "categories": [len(c.vocabulary) + 1 for c in modality.categories]}

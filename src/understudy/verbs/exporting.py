@@ -6,7 +6,6 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from understudy import keyed
+from understudy.data.modalities import TextModality
 from understudy.data.samples import Inputs
 from understudy.errors import MissingExtra, UserError
 from understudy.models.student import Student
@@ -69,7 +68,7 @@ def _onnx(student: Student, folder: Path) -> dict[str, Any]:
     plain = _Plain(student, tuple(inputs))
     batch = torch.export.Dim("batch", min=1)
     length = torch.export.Dim("length", min=1, max=max(2, getattr(student.modality, "length", 2)))
-    shapes = tuple({0: batch, 1: length} if student.modality.name == "text" else {0: batch} for _ in inputs)
+    shapes = tuple({0: batch, 1: length} if "padding" in inputs else {0: batch} for _ in inputs)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.onnx"
     answer = "logits" if student.head is not None else "features"
@@ -102,8 +101,8 @@ def _onnx(student: Student, folder: Path) -> dict[str, Any]:
     (folder / "model.json").write_text(
         json.dumps({**about, "modality": student.modality.signature()}, indent=1, ensure_ascii=False, default=str), encoding="utf-8"
     )
-    if student.modality.name == "text":
-        student.modality.tokenizer.save(str(folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    if isinstance(student.modality, TextModality):
+        student.modality.tokenizer.save(str(folder / "tokenizer.json"))
     return {"format": "onnx", "path": str(path), "difference": largest}
 
 
@@ -123,21 +122,7 @@ def example_inputs(student: Student, count: int) -> Inputs:
         raise UserError(
             "a language model that writes is not exported to onnx; its weights are in model/, and for an hf: model in model/hf as transformers loads them"
         )
-    keys = torch.as_tensor(keyed.fold(keyed.fold(0, "example"), torch.arange(count)))
-    raw: Mapping[str, Tensor]
-    if modality.name == "image":
-        raw = {"image": keyed.integers(keys, 256, (modality.channels, modality.canvas, modality.canvas)).to(torch.uint8)}
-    elif modality.name == "text":
-        longest = min(modality.length, 16)
-        lengths = torch.arange(count) % (longest - 1) + 2
-        lengths[-1] = longest
-        tokens = 1 + keyed.integers(keys, modality.vocabulary - 1, (longest,))
-        raw = {"tokens": tokens * (torch.arange(longest) < lengths.unsqueeze(1)), "length": lengths}
-    else:
-        numbers = keyed.normal(keys, (len(modality.numbers),))
-        sizes = torch.tensor([len(c.vocabulary) + 1 for c in modality.categories], dtype=torch.int64)
-        raw = {"numbers": numbers, "categories": (keyed.uniform(keyed.fold(keys, "categories"), (len(sizes),)) * sizes).long()}
-    return modality.view(dict(raw), "plain", torch.arange(count)).inputs
+    return modality.view(modality.examples(count), "plain", torch.arange(count)).inputs
 
 
 class _silent:

@@ -1,4 +1,4 @@
-"""Kinds of data: how a sample is encoded once and viewed again and again."""
+"""Kinds of data: how a sample is encoded once and viewed again and again. A further kind is a file here, its line in ``KINDS``, and a reader in ``data``."""
 
 from __future__ import annotations
 
@@ -12,26 +12,17 @@ from understudy.data.modalities.text import TextModality
 from understudy.data.samples import Modality
 from understudy.errors import UserError
 
-__all__ = ["Exchange", "GenerationModality", "ImageModality", "TableModality", "TextModality", "restore"]
+__all__ = ["KINDS", "Exchange", "GenerationModality", "ImageModality", "TableModality", "TextModality", "restore"]
+
+KINDS: dict[str, type[Modality]] = {kind.name: kind for kind in (ImageModality, TextModality, TableModality, GenerationModality)}
 
 
 def restore(signature: dict[str, Any], folder: Path | None = None) -> Modality:
-    """The modality that has this ``signature``; a text modality reads its tokenizer.json from ``folder``.
+    """The modality that has this ``signature``; a tokenizer and the like are read from ``folder``.
 
-    Raises UserError for an unknown kind of data, and where the tokenizer is missing or another one.
+    Raises UserError for an unknown kind of data, and where what it needs is missing or another one.
     """
-    match signature.get("name"):
-        case "image":
-            return ImageModality(signature["size"], signature["channels"], signature["canvas"], signature["flip"])
-        case "table":
-            return TableModality.restore(signature)
-        case "text":
-            if folder is None:
-                raise UserError("a text modality is rebuilt from its tokenizer.json: name the folder that holds it")
-            return TextModality.restore(signature, folder)
-        case "generation":
-            if folder is None:
-                raise UserError("prompts and answers are read with a tokenizer.json: name the folder that holds it")
-            return GenerationModality.restore(signature, folder)
-        case other:
-            raise UserError(f"there is no kind of data called {other!r}: this version reads image, text, table and generation")
+    kind = KINDS.get(signature.get("name", ""))
+    if kind is None:
+        raise UserError(f"there is no kind of data called {signature.get('name')!r}: this version reads {', '.join(KINDS)}")
+    return kind.restore(signature, folder)

@@ -41,6 +41,7 @@ class GenerationModality:
     """
 
     name = "generation"
+    noun = "prompts"
     views: tuple[str, ...] = ("plain", "prompt", "rejected")
 
     def __init__(self, tokenizer: Tokenizer, length: int, end: int, pad: int, start: int | None = None):
@@ -102,10 +103,12 @@ class GenerationModality:
         return {"name": self.name, "length": self.length, "end": self.end, "pad": self.pad, "start": self.start, "tokenizer": digest}
 
     @classmethod
-    def restore(cls, signature: dict[str, Any], folder: Path) -> GenerationModality:
+    def restore(cls, signature: dict[str, Any], folder: Path | None) -> GenerationModality:
         """The modality of ``signature`` with the tokenizer.json in ``folder``. Raises UserError where that is missing or another one."""
         from tokenizers import Tokenizer
 
+        if folder is None:
+            raise UserError("prompts and answers are read with a tokenizer.json: name the folder that holds it")
         path = folder / FILE
         if not path.is_file():
             raise UserError(f"{folder} has no {FILE}, without which its prompts cannot be read: copy it from where the model was saved")
@@ -113,6 +116,13 @@ class GenerationModality:
         if modality.signature() != signature:
             raise UserError(f"{path} is not the tokenizer that this model was trained with: copy the file from where the model was saved")
         return modality
+
+    def shape(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "length": self.length}
+
+    def examples(self, count: int) -> Inputs:
+        letters = "".join(str(self.tokenizer.id_to_token(i)) for i in range(self.vocabulary) if i not in (self.pad, self.end, self.start))[:8]
+        return self.collate([self.encode(Exchange(letters, letters[:1]))] * count)
 
     def tokens(self, text: str) -> list[int]:
         """The tokens of a piece of text, without start and end."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ class ImageModality:
     """
 
     name = "image"
+    noun = "images"
     views: tuple[str, ...] = ("plain", "weak", "strong", "augmented", "crop", "local", "masked")
 
     def __init__(self, size: int, channels: int = 3, canvas: int | None = None, flip: bool = True):
@@ -54,6 +56,17 @@ class ImageModality:
 
     def signature(self) -> dict[str, Any]:
         return {"name": self.name, "size": self.size, "channels": self.channels, "canvas": self.canvas, "flip": self.flip}
+
+    @classmethod
+    def restore(cls, signature: dict[str, Any], folder: Path | None) -> ImageModality:
+        return cls(signature["size"], signature["channels"], signature["canvas"], signature["flip"])
+
+    def shape(self) -> dict[str, Any]:
+        return {"channels": self.channels, "size": self.size}
+
+    def examples(self, count: int) -> Inputs:
+        keys = keyed.fold(keyed.fold(0, "example"), torch.arange(count))
+        return {"image": keyed.integers(keys, 256, (self.channels, self.canvas, self.canvas)).to(torch.uint8)}
 
     def encode(self, original: Image.Image) -> Inputs:
         """``{"image": uint8 [C, canvas, canvas]}``: upright, on white where transparent, the central square resized with antialiasing."""

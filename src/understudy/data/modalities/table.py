@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -46,6 +47,7 @@ class TableModality:
     """Rows of named columns; numbers first, then categories, each in the order given."""
 
     name = "table"
+    noun = "rows"
     views: tuple[str, ...] = ("plain", "weak", "strong", "masked")
 
     def __init__(self, numbers: Sequence[Number], categories: Sequence[Category]):
@@ -82,9 +84,20 @@ class TableModality:
         return {"name": self.name, "numbers": [plain(c) for c in self.numbers], "categories": [plain(c) for c in self.categories]}
 
     @classmethod
-    def restore(cls, signature: dict[str, Any]) -> TableModality:
+    def restore(cls, signature: dict[str, Any], folder: Path | None = None) -> TableModality:
         numbers = [Number(c["name"], c["mean"], c["std"], tuple(c["quantiles"])) for c in signature["numbers"]]
         return cls(numbers, [Category(c["name"], tuple(c["vocabulary"]), tuple(c["frequencies"])) for c in signature["categories"]])
+
+    def shape(self) -> dict[str, Any]:
+        return {"numbers": len(self.numbers), "categories": [len(c.vocabulary) + 1 for c in self.categories]}
+
+    def examples(self, count: int) -> Inputs:
+        keys = torch.as_tensor(keyed.fold(keyed.fold(0, "example"), torch.arange(count)))
+        sizes = torch.tensor([len(c.vocabulary) + 1 for c in self.categories], dtype=torch.int64)
+        return {
+            "numbers": keyed.normal(keys, (len(self.numbers),)),
+            "categories": (keyed.uniform(keyed.fold(keys, "categories"), (len(sizes),)) * sizes).long(),
+        }
 
     def encode(self, original: Mapping[str, Any]) -> Inputs:
         """One row: ``{"numbers": float32 [n], "categories": int64 [m]}``. A cell that is absent or None is missing; UserError for text in a numeric column."""

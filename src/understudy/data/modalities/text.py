@@ -29,6 +29,7 @@ class TextModality:
     """
 
     name = "text"
+    noun = "texts"
     views: tuple[str, ...] = ("plain", "weak", "strong", "masked")
 
     def __init__(self, tokenizer: Tokenizer, length: int = 128, special: Iterable[int] | None = None, pad: int | None = None, mask: int | None = None):
@@ -85,9 +86,11 @@ class TextModality:
         (folder / FILE).write_text(self.tokenizer.to_str(), encoding="utf-8")
 
     @classmethod
-    def restore(cls, signature: dict[str, Any], folder: Path) -> TextModality:
+    def restore(cls, signature: dict[str, Any], folder: Path | None) -> TextModality:
         from tokenizers import Tokenizer
 
+        if folder is None:
+            raise UserError("a text modality is rebuilt from its tokenizer.json: name the folder that holds it")
         path = folder / FILE
         if not path.is_file():
             raise UserError(f"{folder} has no {FILE}, without which its texts cannot be read: copy it from where the model was saved")
@@ -95,6 +98,16 @@ class TextModality:
         if modality.signature() != signature:
             raise UserError(f"{path} is not the tokenizer that this model was trained with: copy the file from where the model was saved")
         return modality
+
+    def shape(self) -> dict[str, Any]:
+        return {"vocabulary": self.vocabulary, "length": self.length}
+
+    def examples(self, count: int) -> Inputs:
+        longest = min(self.length, 16)
+        lengths = torch.arange(count) % (longest - 1) + 2
+        lengths[-1] = longest
+        tokens = 1 + keyed.integers(keyed.fold(keyed.fold(0, "example"), torch.arange(count)), self.vocabulary - 1, (longest,))
+        return {"tokens": tokens * (torch.arange(longest) < lengths.unsqueeze(1)), "length": lengths}
 
     def encode(self, original: str) -> Inputs:
         """``{"tokens": int64 [L], "length": int64 []}``, cut to ``length`` and not padded."""
