@@ -6,7 +6,7 @@ import torch
 
 from understudy import keyed
 from understudy.errors import UserError
-from understudy.labels import Codec, Features, Hard, Soft, TopK, codec
+from understudy.labels import Codec, Features, Hard, Packed, Soft, TopK, codec
 
 
 def answers(count: int, classes: int, sharpness: float = 3.0) -> torch.Tensor:
@@ -19,7 +19,18 @@ def through(kind: Codec, values: dict[str, torch.Tensor], classes: int) -> dict[
 
 @pytest.mark.parametrize(
     ("kind", "classes", "size"),
-    [(Hard(), 12, 8), (Soft(), 12, 24), (Soft("float32"), 12, 48), (TopK(3), 12, 10), (TopK(), 1000, 16), (TopK(5, 16), 70000, 32), (Features(7), 0, 14)],
+    [
+        (Hard(), 12, 8),
+        (Soft(), 12, 24),
+        (Soft("float32"), 12, 48),
+        (TopK(3), 12, 10),
+        (TopK(), 1000, 16),
+        (TopK(5, 16), 70000, 32),
+        (Packed(), 1000, 11),
+        (Packed(8), 256, 16),
+        (Packed(2), 3, 3),
+        (Features(7), 0, 14),
+    ],
 )
 def test_size_is_what_is_written(kind: Codec, classes: int, size: int) -> None:
     fields = kind.pack({"probabilities": answers(4, classes), "pooled": torch.zeros(4, 7)}, classes)
@@ -55,6 +66,32 @@ def test_topk_stays_within_its_bound(bits: int, sharpness: float) -> None:
     assert ((read["probabilities"].double()[seen].log() - top[seen].log()).abs() <= kind.step + 1e-4).all()
 
 
+@pytest.mark.parametrize(("k", "classes"), [(5, 1000), (5, 4096), (8, 256), (1, 3), (2, 3), (6, 1000), (4, 20000)])
+@pytest.mark.parametrize("sharpness", [0.01, 2.0, 40.0])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_packed_labels_stay_within_their_bound(k: int, classes: int, sharpness: float, kind: torch.dtype) -> None:
+    packed = Packed(k)
+    count = max(8, 30000 // classes)
+    p = answers(count, classes, sharpness).to(kind)
+    read = through(packed, {"probabilities": p}, classes)
+    p = p.double() / p.double().sum(1, keepdim=True)
+    top = p.gather(1, read["indices"])
+    assert torch.equal(top, p.topk(k).values), "the k largest, in order"
+    assert (read["probabilities"] - top).abs().max() <= packed.error()
+    assert (read["tail"] - (1 - top.sum(1))).abs().max() <= packed.error()
+    assert torch.allclose(read["probabilities"].sum(1) + read["tail"], torch.ones(count))
+    seen = top > top[:, :1] * np.exp(-10.0)
+    ratio = (read["probabilities"].double() / read["probabilities"][:, :1].double() / (top / top[:, :1])).log()
+    assert ratio[seen].abs().max() <= 5 / 191 + 1e-5
+    assert (packed.decode(read, classes) - p).abs().gather(1, read["indices"]).max() <= packed.error() + 1e-6
+
+
+def test_what_packed_labels_cannot_hold_is_refused() -> None:
+    with pytest.raises(UserError, match="k=5 of 5000 does not: use topk"):
+        Packed().layout(5000)
+    assert Packed.holds(8, 256) and not Packed.holds(8, 257) and not Packed.holds(9, 20) and not Packed.holds(4, 4)
+
+
 def test_where_the_tail_goes() -> None:
     kind = TopK(3, 16)
     p = answers(100, 10)
@@ -74,7 +111,7 @@ def test_where_the_tail_goes() -> None:
 def test_a_certain_teacher_and_a_silent_one_come_back_exactly() -> None:
     p = torch.zeros(2, 6)
     p[0, 4] = 1.0
-    for kind in (TopK(2), Soft(), Hard()):
+    for kind in (TopK(2), Packed(2), Soft(), Hard()):
         assert torch.equal(kind.decode(through(kind, {"probabilities": p}, 6), 6), p), kind
 
 

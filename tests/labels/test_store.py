@@ -94,7 +94,7 @@ def test_anybody_can_read_a_shard(tmp_path: Path) -> None:
     with store_at(tmp_path) as store:
         fill(store, *grid(3, 1))
     (shard,) = tmp_path.glob("shard-*")
-    assert set(safetensors.torch.load_file(shard)) == {"keys", "numbers", "probabilities"}
+    assert set(safetensors.torch.load_file(shard)) == {"keys", "first", "count", "probabilities"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from understudy import keyed, models
 from understudy.data.modalities.image import ImageModality
 from understudy.data.samples import Batch, InMemory, Samples, View
 from understudy.errors import UserError
-from understudy.labels import Codec, Features, Hard, LabelStore, Soft, TopK, verify
+from understudy.labels import Codec, Features, Hard, LabelStore, Packed, Soft, TopK, verify
 from understudy.teachers import Frozen, Signals, Stored, Teacher, label, relabel, store_for
 
 CLASSES = ("ant", "bee", "cat")
@@ -43,7 +43,10 @@ def logits(signals: Signals) -> Tensor:
     return signals.logits
 
 
-@pytest.mark.parametrize(("codec", "bound"), [(Soft("float32"), 0.0), (Soft(), Soft().error()), (TopK(2, 16), TopK(2, 16).error()), (TopK(2), TopK(2).error())])
+@pytest.mark.parametrize(
+    ("codec", "bound"),
+    [(Soft("float32"), 0.0), (Soft(), Soft().error()), (TopK(2, 16), TopK(2, 16).error()), (TopK(2), TopK(2).error()), (Packed(2), Packed(2).error())],
+)
 def test_stored_labels_are_the_teachers_on_the_replayed_view(tmp_path: Path, codec: Codec, bound: float) -> None:
     live, data, stored = labelled(tmp_path, codec)
     for batch in data.batches(4):

@@ -89,3 +89,28 @@ def test_mistakes_are_sentences(file: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="takes no verifier"):
         us.selftrain(file, system="noisy-student", verifier=tmp_path / "check.py")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("codec", ["topk", "draws"])
+def test_tokens_of_answers_are_labelled_and_learned(file: Path, tmp_path: Path, codec: str) -> None:
+    teacher = run(file, tmp_path / "teacher", verifier=tmp_path / "check.py").folder
+    asked = {"teacher": f"run:{teacher}", "codec": codec, "quiet": True, "set": ["label.words=5"]}
+    found = us.label(file, out=tmp_path / "labels", **asked)
+    answers = [row["answer"] for row in map(json.loads, file.read_text().splitlines()) if "answer" in row]
+    assert found.labels == found.added == sum(len(answer) + 1 for answer in answers) and 0 < found.bytes / found.labels < 20, "every character and the end"
+    settings = ["train.steps=4", "train.batch=8", "device=cpu", "gkd.on_policy=0", "gkd.divergence=forward"]
+    learned = us.distill(file, teacher=f"labels:{tmp_path / 'labels'}", student=f"run:{teacher}", system="gkd", out=tmp_path / "d", quiet=True, set=settings)
+    assert isinstance(learned.student, Policy)
+    with pytest.raises(UserError, match="of tokens, which are not asked for again"):
+        us.label_verify(tmp_path / "labels", file, teacher=f"run:{teacher}", quiet=True)
+    another = file.with_name("another.jsonl")
+    another.write_text(file.read_text().replace("4", "a"))
+    with pytest.raises(UserError, match="of the tokenizer"):
+        us.distill(another, teacher=f"labels:{tmp_path / 'labels'}", student="tiny-lm", system="gkd", out=tmp_path / "e", quiet=True, set=settings)
+    for wrong, says in (
+        ({"codec": "soft"}, "choose one with --codec"),
+        ({"view": "weak"}, "leave --view"),
+        ({"teacher": "http://x#y"}, "give --teacher with hf:NAME"),
+    ):
+        with pytest.raises(UserError, match=says):
+            us.label(file, out=tmp_path / "wrong", **{**asked, **wrong})

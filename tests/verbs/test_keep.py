@@ -102,6 +102,25 @@ def test_doctor_looks_at_machine_and_data(digits: Path) -> None:
     assert "pip install 'understudy[" in shown.getvalue() or not [name for name, there in found.extras.items() if not there]
 
 
+def test_doctor_says_when_storing_pays(fitted: Path, digits: Path) -> None:
+    found = us.doctor(digits / "images", distill=True, teacher=f"run:{fitted}", student="tiny-resnet", views=3, quiet=True)
+    told = found.distill
+    times = told["seconds_a_sample"]
+    assert all(time > 0 for time in times.values()) and told["views"] == 3 and told["bytes"] > 150 * 3
+    pays = told["from_epochs"]
+    if times["teacher"] > times["label"]:  # first number of epochs at which E (T + S) > V T + E (S + D)
+        live, stored = ([e * (t + times["student"]) for e in (pays - 1, pays)] for t in (times["teacher"], times["label"]))
+        once = 3 * times["teacher"]
+        assert live[0] <= stored[0] + once + 1e-9 and live[1] > stored[1] + once
+    shown = io.StringIO()
+    Console(file=shown, width=400).print(found)
+    assert "A step costs" in shown.getvalue() and ("epochs on" in shown.getvalue() or "does not pay" in shown.getvalue())
+    with pytest.raises(UserError, match="give DATA and --teacher"):
+        us.doctor(distill=True, quiet=True)
+    with pytest.raises(UserError, match="only with --distill"):
+        us.doctor(digits / "images", teacher=f"run:{fitted}", quiet=True)
+
+
 def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(0, 1000, 5))
     monkeypatch.setattr("time.monotonic", lambda: float(next(now)))

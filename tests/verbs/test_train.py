@@ -33,6 +33,14 @@ def test_pretrain_gives_a_backbone_that_finetune_goes_on_with(digits: Path, tmp_
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in before) and tuned.student.classes == ("0", "1", "2", "3")
 
 
+def test_a_student_is_built_as_the_settings_say(digits: Path, tmp_path: Path) -> None:
+    given = {"labels": digits / "labels.csv", "quiet": True}
+    result = us.finetune(digits / "images", out=tmp_path / "f", student="tiny-vit", set=[*TINY, "student.depth=1", "student.width=32"], **given)
+    assert len(result.student.backbone.blocks) == 1 and result.student.backbone.width == 32
+    with pytest.raises(UserError, match="tiny-vit has no option 'lora'"):
+        us.finetune(digits / "images", out=tmp_path / "x", student="tiny-vit", set=["student.lora=4"], **given)
+
+
 def test_distill_from_a_run_without_labels(fitted: Path, digits: Path, tmp_path: Path) -> None:
     result = us.distill(digits / "images", teacher=f"run:{fitted}", student="tiny-resnet", out=tmp_path / "d", quiet=True, set=[*FEW, "train.steps=40"])
     assert result.student.classes == ("0", "1", "2", "3") and result.result is None
@@ -100,3 +108,21 @@ def test_a_refusal_by_the_system_leaves_nothing(digits: Path, tmp_path: Path, fi
     with pytest.raises(UserError, match="no classifier for the classes"):
         us.distill(digits / "images", teacher=models.load(fitted).with_head((), 0), out=tmp_path / "d", quiet=True)
     assert not any(tmp_path.iterdir())
+
+
+def test_several_students_are_those_they_would_be_alone(fitted: Path, digits: Path, tmp_path: Path) -> None:
+    given = {"teacher": f"run:{fitted}", "labels": digits / "labels.csv", "quiet": True, "set": TINY}
+    together = us.distill(digits / "images", student=["tiny-resnet", "tiny-vit"], out=tmp_path / "both", **given)
+    assert [one["student"] for one in together.students] == ["tiny-resnet", "tiny-vit"] and together.remembered_bytes > 0
+    for number, name in enumerate(("tiny-resnet", "tiny-vit"), 1):
+        alone = us.distill(digits / "images", student=name, out=tmp_path / name, **given)
+        same = models.load(tmp_path / "both" / "stages" / f"student-{number}").state_dict()
+        assert all(torch.equal(value, same[where]) for where, value in alone.student.state_dict().items()), name
+    assert us.resume(tmp_path / "both", quiet=True).students == together.students
+    (tmp_path / "both" / "result.json").unlink()
+    again = us.resume(tmp_path / "both", quiet=True)
+    assert again.remembered_bytes == 0 and again.students == together.students, "both were finished"
+    with pytest.raises(UserError, match="give each once"):
+        us.distill(digits / "images", student=["tiny-vit"] * 2, out=tmp_path / "x", **given)
+    with pytest.raises(UserError, match="minilm takes more than answers"):
+        us.distill(digits / "images", student=["tiny-vit", "small-vit"], system="minilm", out=tmp_path / "x", **given)

@@ -35,6 +35,9 @@ class Codec(ABC):
     """One way of writing labels down. Two codecs are equal where their parameters are. ``classes`` below is their number, C."""
 
     name: ClassVar[str]
+    ragged: ClassVar[bool] = False
+    """Whether labels differ in length. ``pack`` then gives ``content`` uint8 of all, one after another, and ``lengths`` ``[B]``; ``unpack`` gets the content of a shard, 8 bytes
+    longer than its last label, and where each label begins in it, ``begin`` int64 ``[B]``."""
 
     @abstractmethod
     def layout(self, classes: int) -> Layout:
@@ -57,7 +60,7 @@ class Codec(ABC):
         raise UserError(f"labels of the codec '{self.name}' hold no class probabilities: store them as hard, soft or topk.")
 
     def size(self, classes: int) -> int:
-        """Bytes of one label on disk, without the 12 bytes of its sample key and view number."""
+        """Bytes of one label on disk, without the index: 8 bytes for each sample, and where numbers are not the same for all samples of a shard, 16."""
         return sum(np.dtype(kind).itemsize * math.prod(shape) for kind, shape in self.layout(classes).values())
 
     def describe(self) -> dict[str, Any]:
@@ -80,10 +83,10 @@ class Hard(Codec):
     def pack(self, values: Mapping[str, Tensor], classes: int) -> Fields:
         """From ``label`` ``[B]`` and, if known, ``confidence`` ``[B]``; or from ``probabilities`` ``[B, C]``."""
         if "label" in values:
-            label = _numpy(values["label"]).astype(np.int32)
-            confidence = _numpy(values["confidence"]) if "confidence" in values else np.full(label.shape, np.nan)
+            label = as_numpy(values["label"]).astype(np.int32)
+            confidence = as_numpy(values["confidence"]) if "confidence" in values else np.full(label.shape, np.nan)
         else:
-            probabilities = _rows(values, "probabilities", classes)
+            probabilities = rows_of(values, "probabilities", classes)
             confidence = probabilities.max(1)
             label = np.where(confidence > 0, probabilities.argmax(1), -1).astype(np.int32)
         if label.ndim != 1 or ((label < -1) | (label >= classes)).any():
@@ -97,7 +100,7 @@ class Hard(Codec):
     def decode(self, values: Values, classes: int, tail: Tail = "uniform") -> Tensor:
         """The confidence on the class and the rest in the tail; an unknown confidence counts as 1."""
         label, confidence = values["label"], values["confidence"].nan_to_num(nan=1.0)
-        return _spread(label.clamp_min(0).unsqueeze(1), confidence.unsqueeze(1), label >= 0, classes, tail)
+        return spread(label.clamp_min(0).unsqueeze(1), confidence.unsqueeze(1), label >= 0, classes, tail)
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Soft(Codec):
 
     def pack(self, values: Mapping[str, Tensor], classes: int) -> Fields:
         """From ``probabilities`` ``[B, C]``."""
-        return {"probabilities": _rows(values, "probabilities", classes).astype(self.dtype)}
+        return {"probabilities": rows_of(values, "probabilities", classes).astype(self.dtype)}
 
     def unpack(self, fields: Fields) -> Values:
         """``probabilities`` float32 ``[B, C]``."""
@@ -128,7 +131,7 @@ class Soft(Codec):
 
 @dataclass(frozen=True)
 class TopK(Codec):
-    """The k most probable classes and the mass of all others: FKD's k=5 in 16 bytes.
+    """The k most probable classes and the mass of all others, each in whole bytes: FKD's k=5 in 16. ``packed.Packed`` takes 11 for a little less precision.
 
     Class numbers take 16 bits (32 past 65,536 classes). Negative log-probabilities are rounded to a grid of ``step`` nats up to 12 nats (8 bits) or 16 nats
     (16 bits); the highest code means zero. Stored classes and tail are normalised to sum to one on reading, so that each log-probability is off by at most
@@ -161,7 +164,7 @@ class TopK(Codec):
 
     def pack(self, values: Mapping[str, Tensor], classes: int) -> Fields:
         """From ``probabilities`` ``[B, C]``."""
-        probabilities = _rows(values, "probabilities", classes)
+        probabilities = rows_of(values, "probabilities", classes)
         indices = np.argpartition(-probabilities, self.k - 1, axis=1)[:, : self.k]
         ranks = np.argsort(-np.take_along_axis(probabilities, indices, 1), axis=1, kind="stable")
         indices = np.take_along_axis(indices, ranks, 1)
@@ -182,7 +185,7 @@ class TopK(Codec):
 
     def decode(self, values: Values, classes: int, tail: Tail = "uniform") -> Tensor:
         answered = values["probabilities"].sum(1) + values["tail"] > 0
-        return _spread(values["indices"], values["probabilities"], answered, classes, tail)
+        return spread(values["indices"], values["probabilities"], answered, classes, tail)
 
     @property
     def _zero(self) -> int:
@@ -213,7 +216,7 @@ class Features(Codec):
 
     def pack(self, values: Mapping[str, Tensor], classes: int) -> Fields:
         """From ``pooled`` ``[B, D]``."""
-        pooled = _rows(values, "pooled", self.width)
+        pooled = rows_of(values, "pooled", self.width)
         if np.abs(pooled).max(initial=0.0) > np.finfo(np.float16).max:
             raise UserError("a feature is larger than 65504, which float16 cannot hold: normalise the features before storing them.")
         return {"pooled": pooled.astype(np.float16)}
@@ -223,28 +226,17 @@ class Features(Codec):
         return {"pooled": torch.from_numpy(fields["pooled"].astype(np.float32))}
 
 
-_CODECS: dict[str, type[Codec]] = {kind.name: kind for kind in (Hard, Soft, TopK, Features)}
-
-
-def codec(name: str, **parameters: Any) -> Codec:
-    """The codec of this name, such as ``codec("topk", k=3)``. Raises UserError where there is none or the parameters are wrong."""
-    if name not in _CODECS:
-        raise UserError(f"there is no label codec '{name}': use one of {', '.join(_CODECS)}.")
-    try:
-        return _CODECS[name](**parameters)
-    except TypeError as error:
-        raise UserError(f"the label codec '{name}' does not take these parameters ({', '.join(parameters)}): {error}.") from error
-
-
-def _numpy(x: Tensor) -> np.ndarray:
+def as_numpy(x: Tensor) -> np.ndarray:
+    """On the CPU, in float32 where it is a fraction."""
     x = x.detach().cpu()
     return (x.float() if x.dtype.is_floating_point else x).numpy()
 
 
-def _rows(values: Mapping[str, Tensor], name: str, width: int) -> np.ndarray:
+def rows_of(values: Mapping[str, Tensor], name: str, width: int) -> np.ndarray:
+    """``values[name]`` as ``[B, width]``. Raises UserError where it is not there, has another shape or is not finite."""
     if name not in values:
         raise UserError(f"the labels to store come without '{name}': they have {', '.join(values)}.")
-    rows = _numpy(values[name])
+    rows = as_numpy(values[name])
     if rows.ndim != 2 or rows.shape[1] != width:
         raise UserError(f"the store expects '{name}' with {width} numbers per sample, and the teacher gave the shape {list(rows.shape)}.")
     broken = int((~np.isfinite(rows)).any(1).sum())
@@ -253,7 +245,8 @@ def _rows(values: Mapping[str, Tensor], name: str, width: int) -> np.ndarray:
     return rows
 
 
-def _spread(indices: Tensor, probabilities: Tensor, answered: Tensor, classes: int, tail: Tail) -> Tensor:
+def spread(indices: Tensor, probabilities: Tensor, answered: Tensor, classes: int, tail: Tail) -> Tensor:
+    """Stored classes and tail as probabilities of all classes; zeros where nobody ``answered``."""
     if tail not in ("uniform", "zero"):
         raise UserError(f"the tail of a label can be 'uniform' or 'zero', not '{tail}'.")
     whole = maths.expand_topk(indices, probabilities, classes, tail).nan_to_num()  # nothing divided by nothing, where no mass is on the stored classes

@@ -9,6 +9,13 @@ from understudy.maths.precision import in_float32
 
 
 @in_float32
+def tokens_at(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The tokens at quantiles ``uniform`` of softmax(logits): ``[N, V]``, float64 ``[N, d]`` in [0, 1) -> int64 ``[N, d]``. Summed in float64, or rare tokens would be lost."""
+    reached = logits.double().softmax(-1).cumsum(-1)
+    return torch.searchsorted(reached, uniform * reached[:, -1:], right=True).clamp_max(logits.shape[1] - 1)
+
+
+@in_float32
 def next_token(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> Tensor:
     """The token at quantile ``uniform`` of softmax(logits / temperature): ``[B, V]``, ``[B]`` in [0, 1) -> int64 ``[B]``. Temperature 0 takes the likeliest.
 

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,18 @@ from torch import Tensor, nn
 from understudy import maths
 from understudy.data.samples import Batch, Modality, View
 from understudy.errors import UserError
+from understudy.maths.divergences import Tail
+
+
+class Words(NamedTuple):
+    """Of each token of the answers in a view, one sample after another, the words that are known of a distribution over the vocabulary."""
+
+    indices: Tensor
+    """int64 ``[N, k]``."""
+    probabilities: Tensor
+    """float32 ``[N, k]``; 0 where there are fewer."""
+    tail: Tail
+    """What is known of the others (``maths.topk_kl``)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Signals:
     """Outputs of the layers asked for, by dotted path."""
     text: Sequence[str] = ()
     """What a language model wrote, one per sample."""
+    words: Words | None = None
+    """What a stored language model would have said at each token of an answer."""
     temperature: float = 1.0
     """At which ``probabilities`` were computed."""
 

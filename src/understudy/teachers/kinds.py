@@ -15,6 +15,7 @@ from understudy import maths, models
 from understudy.data.samples import Batch, Inputs, Modality, View
 from understudy.errors import UserError
 from understudy.models.policy import Policy
+from understudy.models.segmentation import Segmenter
 from understudy.models.student import Student
 from understudy.models.taps import Taps
 from understudy.teachers.base import Signals, Teacher, columns, digest, weights
@@ -64,6 +65,15 @@ class Frozen(Teacher):
             return Signals(logits=self._ordered(signals.logits), pooled=signals.pooled)
         signals = _ask(self.model, view.inputs, self._layers)
         return Signals(logits=self._ordered(signals.logits), pooled=signals.pooled, tokens=signals.tokens, layers=signals.layers)
+
+    def states(self, batch: Batch, view: View) -> tuple[Tensor, nn.Linear] | None:
+        """Of a language model whose logits are a linear map of its states: these ``[B, L, D]`` and that map, so that nobody has to hold logits. None of any other."""
+        backbone = self.model.backbone if isinstance(self.model, Policy) else None
+        if backbone is None or backbone.head is None or not self._alike(batch.samples.modality):
+            return None
+        self.model.eval()
+        with torch.no_grad():
+            return backbone.states(view.inputs), backbone.head
 
     def assert_unmoved(self) -> None:
         """Raise UserError naming the weights and buffers that differ from those of the start."""
@@ -249,7 +259,8 @@ def _offers(model: nn.Module, layers: Sequence[str]) -> frozenset[str]:
     offers = {"layers"} if layers else set()
     if isinstance(model, Student) and not isinstance(model, Policy):
         offers |= {"pooled", "tokens"}
-    if not isinstance(model, Student) or isinstance(model, Policy) or model.head is not None:
+    # An answer at every pixel is none for the sample.
+    if not isinstance(model, Segmenter) and (not isinstance(model, Student) or isinstance(model, Policy) or model.head is not None):
         offers.add("logits")
     return frozenset(offers)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from understudy.data.samples import Samples
+from understudy.data.samples import Batch, InMemory, Samples
 from understudy.errors import UserError
 from understudy.labels import Codec, Features, Hard, LabelStore, Values
 from understudy.teachers.base import Signals, Teacher
+
+_WAITING = 4
+"""Batches of labels that wait to be written, at most."""
 
 
 def store_for(
@@ -27,29 +31,58 @@ def store_for(
 
 def label(
     teacher: Teacher, samples: Samples, store: LabelStore, *, views: int = 1, batch: int = 64, device: torch.device | str = "cpu",
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, resume: bool = True,
 ) -> int:  # fmt: skip
     """Let ``teacher`` label views 0 to ``views`` - 1 of all samples that have no label yet; returns how many labels were added.
 
-    Each sample is decoded once for all its views. ``progress`` is told how many labels each batch came to, those that were there already included. Several
-    processes may each take a part of the samples. Raises UserError where the store is of another teacher.
+    Each sample is decoded once for all its views, while the teacher is at the batch before; labels are packed and written meanwhile too. Texts go by length, since
+    padding takes as long as words. ``progress`` is told how many labels each batch came to, those that were there already included. Several
+    processes may each take a part of the samples. Without ``resume`` nobody looks for labels that are there, and the samples given are all labelled. Raises
+    UserError where the store is of another teacher.
     """
     store.require(teacher=teacher.fingerprint)
-    before, added = LabelStore.open(store.folder), 0
-    with store:
-        for index in torch.arange(len(samples)).split(batch):
+    before, added = LabelStore.open(store.folder) if resume else None, 0
+
+    def opened(index: Tensor) -> tuple[Tensor, Batch | None]:
+        todo = torch.ones(views, len(index), dtype=torch.bool)
+        if before is not None:
             todo = torch.stack([~before.have(samples.keys[index], number) for number in range(views)])
-            if todo.any():
-                part = samples.batch(index, device=device)
+        return todo, samples.batch(index, device=device) if todo.any() else None
+
+    def kept(index: Tensor, number: int, new: Tensor, values: Values) -> None:
+        store.append(samples.keys[index][new], torch.full((int(new.sum()),), number), {name: value.cpu()[new] for name, value in values.items()})
+
+    with store, ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        batches = by_length(samples).split(batch)
+        writing: list[Future[None]] = []
+        following = [reader.submit(opened, index) for index in batches[:1]]
+        for position, index in enumerate(batches):
+            todo, part = following.pop().result()
+            following = [reader.submit(opened, later) for later in batches[position + 1 : position + 2]]
+            if part is not None:
                 for number in todo.any(1).nonzero().flatten().tolist():
-                    new = todo[number]
                     values = values_of(teacher(part, store.replay(part, number)), store)
-                    numbers = torch.full((int(new.sum()),), number)
-                    store.append(samples.keys[index][new], numbers, {name: value.cpu()[new] for name, value in values.items()})
-                    added += len(numbers)
+                    writing.append(writer.submit(kept, index, number, todo[number], values))
+                    added += int(todo[number].sum())
+            while writing and (len(writing) > _WAITING or writing[0].done()):
+                writing.pop(0).result()
             if progress is not None:
                 progress(todo.numel())
+        for left in writing:
+            left.result()
     return added
+
+
+def by_length(samples: Samples) -> Tensor:
+    """Positions, int64, of all samples in the order in which they take the least padding: the longest first. Samples that have no length stay as they are."""
+    known = samples.encoded.everything if isinstance(samples.encoded, InMemory) else {}
+    return known["length"][samples.positions].argsort(descending=True, stable=True) if "length" in known else torch.arange(len(samples))
+
+
+def missing(samples: Samples, store: LabelStore, views: int) -> Tensor:
+    """Positions, int64, of the samples that lack the label of one of the first ``views`` views."""
+    before = LabelStore.open(store.folder)
+    return torch.stack([~before.have(samples.keys, number) for number in range(views)]).any(0).nonzero().flatten()
 
 
 def relabel(

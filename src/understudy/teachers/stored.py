@@ -9,10 +9,18 @@ from torch import Tensor
 
 from understudy.data.samples import Batch, View
 from understudy.errors import UserError
-from understudy.labels import LabelStore, Tail
-from understudy.teachers.base import Signals, Teacher
+from understudy.labels import LabelStore, Tail, Values
+from understudy.teachers.base import Signals, Teacher, Words
 
-_SIGNALS = {"hard": ("labels", "confidence", "probabilities"), "soft": ("probabilities",), "topk": ("probabilities",), "features": ("pooled",)}
+_SIGNALS = {
+    "hard": ("labels", "confidence", "probabilities"),
+    "soft": ("probabilities",),
+    "topk": ("probabilities",),
+    "packed": ("probabilities",),
+    "features": ("pooled",),
+    "token-topk": ("words",),
+    "token-draws": ("words",),
+}
 
 
 class Stored(Teacher):
@@ -48,12 +56,23 @@ class Stored(Teacher):
 
     def answer(self, batch: Batch, view: View) -> Signals:
         """The stored labels of a replayed view. Raises UserError for another view and for samples that were not labelled."""
+        of_tokens = self.store.codec.ragged
         try:
-            values = self.store.read(batch.keys, self.store.numbers(view, batch.keys))
+            values = self._at_tokens(batch, view) if of_tokens else self.store.read(batch.keys, self.store.numbers(view, batch.keys))
         except LookupError as error:
             raise UserError(f"{error}: finish labelling, or train on the labelled samples only.") from error
+        if of_tokens:
+            return Signals(words=Words(values["indices"], values["probabilities"], "zero" if self.store.codec.name == "token-draws" else self.tail))
         if self.store.codec.name == "features":
             return Signals(pooled=values["pooled"])
         probabilities = self.store.decode(values, self.tail)
         temperature = self.store.manifest.temperature
         return Signals(probabilities=probabilities, labels=values.get("label"), confidence=values.get("confidence"), temperature=temperature)
+
+    def _at_tokens(self, batch: Batch, view: View) -> Values:
+        """The labels of all tokens of the answers. Raises UserError for tokens of another tokenizer and for other views."""
+        self.store.require(tokenizer=str(batch.samples.modality.signature().get("tokenizer")))
+        if view.name != "plain":
+            raise UserError(f"the labels at {self.store.folder} are of the answers that were given, and this view '{view.name}' is none of them.")
+        sample, place = view.inputs["answer"].nonzero(as_tuple=True)
+        return self.store.read(batch.keys[sample], place)

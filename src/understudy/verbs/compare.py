@@ -83,7 +83,7 @@ def compare(
         each = {"train.budget": f"{parse_duration(allowed['train.budget']) / runs:.3f}"} if allowed else {}
         figures: dict[str, list[Figures]] = {name: [] for name in [START, *names]}
         for seed in range(session.settings.seed, session.settings.seed + seeds):
-            begin = models.build(student, parts.train.modality, (), seed).with_head((), seed)
+            begin = session.build(student, parts.train.modality, (), seed).with_head((), seed)
             figures[START].append(_judged(begin, parts, seed))
             for name in names:
                 figures[name].append(_one(session, into.inner(name, f"seed-{seed}"), name, begin, parts, knows, {**each, "seed": seed}))
@@ -95,9 +95,13 @@ def compare(
 
 def _check(names: Sequence[str], modality: str, teacher: Teacher | None) -> None:
     """Refuse before anything runs what would fail later."""
+    if modality == "segmentation":
+        raise UserError(
+            "compare measures classes of whole samples; run the systems on images with masks one by one, with the same --seed and --set train.steps"
+        )
     for name in names:
         card = systems.get(name).card
-        if modality not in card.modalities:
+        if not card.takes(modality):
             raise UserError(f"{name} works on {', '.join(card.modalities)}, and the data are {modality}")
         if "teacher" in card.needs and teacher is None:
             raise UserError(f"{name} needs a teacher; give --teacher")

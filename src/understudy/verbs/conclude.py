@@ -17,8 +17,10 @@ from understudy.data.samples import Samples
 from understudy.engine.run import Run, versions
 from understudy.errors import MissingExtra, UserError
 from understudy.labels import LabelStore
+from understudy.models import Segmenter
 from understudy.models.student import Student
 from understudy.verbs.exporting import export, native
+from understudy.verbs.measured import measure, write_masks
 from understudy.verbs.result import Trained, figure, gain_figure, score
 from understudy.verbs.session import Session
 
@@ -62,23 +64,23 @@ def conclude(session: Session, run: Run, ending: Ending) -> Trained:
     listener.stage("results", str(run.folder))
     if collective.rank() == 0:
         models.save(student, run.folder / "model")
-    judged = test if test is not None and student.head is not None else None
-    result = None if judged is None else evaluate.predict(student, judged)
-    control = None if judged is None or ending.control is None else evaluate.predict(ending.control.cpu(), judged)
-    scores = [None if logits is None or judged is None else evaluate.accuracy(logits, judged.labels) for logits in (control, result)]
-    gain = None if control is None or result is None or judged is None else evaluate.paired_gain(control, result, judged.labels)
+    measured = measure(student, test, None if ending.control is None else ending.control.cpu())
     speed = evaluate.size_and_speed(student, ending.train)
     exported, notes = exports(student, run.folder) if collective.rank() == 0 else ([], [])
     notes = [*ending.notes, *notes]
-    if scores[1] is not None and (half := (scores[1].high - scores[1].low) / 2) > 0.05:
+    extra = dict(ending.extra)
+    if isinstance(student, Segmenter) and len(ending.train.unlabelled) and collective.rank() == 0:
+        write_masks(student, ending.train.unlabelled, run.folder / "predictions")
+        extra["predictions"] = str(run.folder / "predictions")
+    if measured.result is not None and (half := (measured.result.high - measured.result.low) / 2) > 0.05:
         notes.append(
-            f"{scores[1].n:,} test samples ({ending.test_origin}) leave ± {100 * half:.0f} points of doubt: give more labelled data with --test to know better."
+            f"{measured.result.n:,} test samples ({ending.test_origin}) leave ± {100 * half:.0f} points of doubt: give more labelled data with --test to know better."
         )
     answer: dict[str, Any] = {
         "task": f"{ending.train.modality.name} classification" if student.head is not None else f"{ending.train.modality.name} representation",
-        "control": figure(scores[0]),
-        "result": figure(scores[1]),
-        "gain": gain_figure(gain),
+        "control": figure(measured.control, measured.metric),
+        "result": figure(measured.result, measured.metric),
+        "gain": gain_figure(measured.gain),
         "stages": [dict(stage) for stage in ending.stages],
         "student": student.spec["name"],
         "seconds": round(time.monotonic() - session.began, 2),
@@ -94,10 +96,10 @@ def conclude(session: Session, run: Run, ending: Ending) -> Trained:
         "export": exported,
         "figures": ending.figures,
         "notes": notes,
-        **ending.extra,
+        **extra,
     }
     if collective.rank() == 0:
-        report.write(run.folder, record(session, run.folder, ending, answer, control, result))
+        report.write(run.folder, record(session, run.folder, ending, answer, measured.control_logits, measured.result_logits))
     # Of a run that was resumed, what earlier processes did is known from its stages.
     answer["seconds"] = round(max(time.monotonic() - session.began, sum(stage["seconds"] for stage in ending.stages)), 2)
     run.write("result.json", answer)
@@ -142,8 +144,8 @@ def record(session: Session, folder: Path, ending: Ending, answer: Mapping[str, 
         control_probabilities=None if control is None else control.softmax(-1).numpy(),
         result_probabilities=None if result is None else result.softmax(-1).numpy(),
         temperature=ending.temperature,
-        embedding=_map(student, train, ending.temperature, answer["seed"]),
-        galleries=_galleries(folder, ending, result),
+        embedding=None if isinstance(student, Segmenter) else _map(student, train, ending.temperature, answer["seed"]),
+        galleries=_drawn(ending, student) if isinstance(student, Segmenter) else _galleries(folder, ending, result),
         models=[report.ModelFacts(name, s.parameters, s.bytes, s.milliseconds) for name, s in speeds],
         device=speeds[0][1].device,
         settings=session.resolved.to_json(),
@@ -167,6 +169,12 @@ def _map(student: Student, train: Samples, temperature: float | None, seed: int)
         guessed = labels < 0
         labels[guessed], confidence[guessed] = p.argmax(-1)[guessed], p.amax(-1)[guessed]
     return report.EmbeddingMap(points, labels.numpy(), None if bool(confidence.isnan().all()) else confidence.numpy().astype(np.float32), method)
+
+
+def _drawn(ending: Ending, student: Segmenter) -> list[report.Gallery]:
+    """Images beside what the model draws on them."""
+    shown = [("Test images", ending.test), ("Images without a mask", ending.train.unlabelled)]
+    return [report.drawn(title, samples, student) for title, samples in shown if samples is not None and len(samples) and student.head is not None]
 
 
 def _galleries(folder: Path, ending: Ending, result: Tensor | None) -> list[report.Gallery]:

@@ -12,6 +12,7 @@ from understudy.models.predict import evaluating
 from understudy.models.student import Student
 from understudy.teachers.base import Teacher
 from understudy.teachers.kinds import Frozen
+from understudy.teachers.remembered import Remembered
 from understudy.teachers.stored import Stored
 
 
@@ -30,6 +31,7 @@ def fidelity(student: Student, teacher: Teacher, samples: Samples) -> Fidelity:
 
 def faster_and_smaller(student: Student, teacher: Teacher, samples: Samples) -> tuple[float, float] | None:
     """How many times faster and smaller than its teacher a student is; None where the teacher is no model of this process."""
+    teacher = teacher.teacher if isinstance(teacher, Remembered) else teacher
     if not (isinstance(teacher, Frozen) and isinstance(teacher.model, Student)):
         return None
     ours, theirs = evaluate.size_and_speed(student, samples), evaluate.size_and_speed(teacher.model, samples)

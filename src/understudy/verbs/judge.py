@@ -19,11 +19,13 @@ from understudy.data.samples import Samples
 from understudy.data.split import hold_out
 from understudy.errors import UserError
 from understudy.evaluate import Proportion
+from understudy.models import Segmenter, zero_shot
 from understudy.models.student import Student
 from understudy.report.page import size
 from understudy.teachers.base import Teacher
 from understudy.verbs.console import listener
 from understudy.verbs.fidelity import faster_and_smaller, fidelity
+from understudy.verbs.measured import OVERLAP
 from understudy.verbs.result import Result, facts, figure, table
 from understudy.verbs.session import Common, Reading, Session, refuse_settings
 
@@ -68,6 +70,11 @@ def _accuracy(on: Subject) -> Figure:
     found, words = _share(scores.accuracy(on.logits, on.test.labels))
     f1 = scores.macro_f1(on.logits, on.test.labels)
     return {**found, "macro_f1": f1}, f"{words}, macro F1 {f1:.1%}"
+
+
+def _overlap(on: Subject) -> Figure:
+    found = scores.mean_iou(*scores.pixel_counts(on.student, on.test))
+    return figure(found, OVERLAP), f"{OVERLAP} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}, {found.n:,} images)"
 
 
 def _calibration(on: Subject) -> Figure:
@@ -120,9 +127,10 @@ MEASURES: dict[str, tuple[Callable[[Subject], Figure], frozenset[str]]] = {
     "label-free": (_label_free, frozenset({"head"})),
     "speed": (_speed, frozenset()),
     "fidelity": (_fidelity, frozenset({"head", "teacher"})),
+    "overlap": (_overlap, frozenset({"masks"})),
 }
 """What can be measured, and what it needs."""
-_NEEDS = {"labels": "labelled data", "head": "a model with classes", "teacher": "--teacher"}
+_NEEDS = {"labels": "labelled data", "head": "a model with classes", "teacher": "--teacher", "masks": "masks, and a model that was trained on some"}
 
 
 def evaluate(
@@ -132,24 +140,35 @@ def evaluate(
     labels: str | Path | None = None,
     teacher: Any = None,
     measure: Sequence[str] | str | None = None,
+    prompt: Sequence[str] | str | None = None,
     **options: Unpack[Reading],
 ) -> Result:
     """Measure a model on data: everything that is possible, or what ``measure`` names.
 
     Where the data have a test part, that is what is measured, and probes learn from the rest; otherwise probes learn from a half of the labels and are measured
-    on the other half.
+    on the other half. ``prompt``: for a model of images and captions, sentences with {} for the name of a class; the names of the data's classes in them are the
+    classifier that is measured, on the images alone.
     """
-    given = {"run": run, "data": data, "labels": labels, "teacher": teacher, "measure": measure}
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt or ())
+    given = {"run": run, "data": data, "labels": labels, "teacher": teacher, "measure": measure, "prompt": prompts or None}
     session = Session("evaluate", given, options, Reading, writes=False)
     asked = [measure] if isinstance(measure, str) else list(measure or ())
     for name in asked:
         if name not in MEASURES:
             raise UserError(f"there is no measure '{name}'; {nearest.hint(name, MEASURES, 'there is ' + ', '.join(MEASURES))}")
     student = models.load(Path(run))
-    found = session.read(data, labels=labels, like=student)
+    found = session.read(data, labels=labels, like=zero_shot.of_images(student) if prompts else student)
+    if prompts:
+        student = zero_shot.by_names(student, found.train.classes, prompts)
     knows = session.teacher(teacher, found, classes=student.classes)
     test, train = (found.train, None) if found.test is None else (found.test, found.train.labelled if len(found.train.labelled) else None)
-    has = {"labels": len(test.labelled) > 0, "head": student.head is not None, "teacher": knows is not None}
+    drawn = isinstance(student, Segmenter)
+    has = {
+        "labels": len(test.labelled) > 0 and not drawn,
+        "head": student.head is not None and not drawn,
+        "teacher": knows is not None,
+        "masks": len(test.labelled) > 0 and drawn,
+    }
     for name in asked:
         missing = [_NEEDS[need] for need in MEASURES[name][1] if not has[need]]
         if missing:

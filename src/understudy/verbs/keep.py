@@ -24,7 +24,7 @@ from understudy.engine import distribution
 from understudy.engine.run import Run, versions
 from understudy.errors import UserError
 from understudy.report.page import duration, size
-from understudy.verbs import exporting
+from understudy.verbs import exporting, saving
 from understudy.verbs.console import listener
 from understudy.verbs.result import Result, Trained, facts
 from understudy.verbs.session import Common, Reading, Session, refuse_settings
@@ -32,6 +32,7 @@ from understudy.verbs.session import Common, Reading, Session, refuse_settings
 EXTRAS = {
     "vision": ("timm", "torchvision"),
     "text": ("transformers", "datasets"),
+    "audio": ("soundfile",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
 }
 
@@ -39,6 +40,7 @@ EXTRAS = {
 def resume(run: str | Path, **options: Unpack[Common]) -> Result:
     """Go on with a run where it was stopped: the same verb with the same arguments; what is finished is not done again."""
     from understudy import verbs
+    from understudy.verbs import several
 
     folder = Path(run).absolute()
     about = Run(folder).read("run.json") if folder.is_dir() else None
@@ -48,6 +50,8 @@ def resume(run: str | Path, **options: Unpack[Common]) -> Result:
     finished = Run(folder).read("result.json")
     if finished is not None:
         listener(bool(options.get("quiet"))).say(f"{run} is finished: there is nothing left to do")
+        if "students" in finished:
+            return Result(finished, folder, [several.shown(finished)])
         return Trained(finished, folder) if "stages" in finished else Result(finished, folder, [facts(finished)])
     if about["objects"]:
         given, verb = ", ".join(about["objects"]), about["verb"]
@@ -84,8 +88,14 @@ def export(run: str | Path, *, format: Sequence[str] | str | None = None, **opti
     return Result({"export": written}, folder, [facts(lines)])
 
 
-def doctor(data: str | Path | None = None, **options: Unpack[Reading]) -> Result:
-    """Check this machine, the libraries and, if given, the data."""
+def doctor(
+    data: str | Path | None = None, *, distill: bool = False, teacher: Any = None, student: str = "auto", views: int = 4, **options: Unpack[Reading]
+) -> Result:
+    """Check this machine, the libraries and, if given, the data. ``distill``: whether storing ``views`` views of ``teacher``'s answers pays for this ``student``."""
+    if distill and (data is None or not teacher):
+        raise UserError("doctor --distill measures a teacher and a student on data; give DATA and --teacher")
+    if not distill and (teacher or student != "auto"):
+        raise UserError("doctor looks at a teacher and a student only with --distill")
     session = Session("doctor", {"data": data}, options, Reading, writes=False)
     device = distribution.start(session.settings.device)
     here = Path(options.get("out") or ".")
@@ -103,7 +113,15 @@ def doctor(data: str | Path | None = None, **options: Unpack[Reading]) -> Result
         "writable": os.access(_standing(here), os.W_OK),
         "step_milliseconds": step,
     }
-    if data is not None:
+    told: list[str] = []
+    if data is not None and distill:
+        found, start = session.read_for(student, data)
+        knows = session.teacher(teacher, found, answers=True)
+        assert knows is not None, "it was given"
+        start = start if start.classes else start.with_head(knows.classes, session.key("student"))
+        answer["data"], answer["distill"] = found.describe(), saving.when_storing_pays(start, knows, found.train, device, views)
+        told = saving.sentences(answer["distill"])
+    elif data is not None:
         answer["data"] = session.read(data).describe()
     session.keep(answer)
     shown = {
@@ -117,7 +135,7 @@ def doctor(data: str | Path | None = None, **options: Unpack[Reading]) -> Result
         "a step": f"{step:.0f} ms for 64 images of 28 pixels through small-resnet; {duration(step)} for 1,000 steps",
     }
     advice = [escape(f"pip install 'understudy[{','.join(missing)}]' adds what is not installed.")] if missing else []
-    return Result(answer, None, [facts(shown), *advice])
+    return Result(answer, None, [facts(shown), *advice, *(escape(sentence) for sentence in told)])
 
 
 def _standing(folder: Path) -> Path:

@@ -22,7 +22,9 @@ from understudy.teachers.base import Teacher
 from understudy.teachers.kinds import Frozen
 from understudy.verbs.result import Result, facts
 from understudy.verbs.session import Reading, Session
+from understudy.verbs.tokens import label_of_tokens
 
+_ENGINES = ("local", "ray")
 _SAME = 1e-3
 """Difference beyond the codec's own rounding that counts as the teacher's floating-point noise."""
 
@@ -31,6 +33,8 @@ class LabelSettings(Settings):
     """Settings of ``label``."""
 
     k: int = Field(5, ge=1, description="classes that codec topk keeps, at most one less than there are (2112.01528, section 3.3: 5)")
+    words: int = Field(50, ge=1, le=50, description="words that codec topk keeps of a token, or draws from all (2503.16870, section 5: 50)")
+    cut: float = Field(0.001, ge=0, lt=1, description="probability that the words left out of a token's topk may have together (ours)")
     dtype: Literal["float16", "float32"] = Field("float16", description="precision of codec soft")
     temperature: float = Field(1.0, gt=0, description="divides the teacher's logits before they become probabilities")
     batch: int = Field(64, ge=1, description="samples that the teacher sees at once")
@@ -43,18 +47,24 @@ def label(
     codec: str = "soft",
     view: str = "plain",
     views: int = 1,
+    engine: str = "local",
     **options: Unpack[Reading],
 ) -> Result:
     """Store what a teacher says about ``views`` views of every sample; goes on where it was stopped.
 
-    ``codec``: hard, soft, topk or features. Any training run takes the folder as ``--teacher labels:FOLDER``.
+    ``codec``: hard, soft, topk or features; of every token of answers to prompts topk or draws. Any training run takes the folder as ``--teacher labels:FOLDER``. ``engine``: local, or ray for all nodes of the
+    cluster that RAY_ADDRESS names.
     """
+    if engine not in _ENGINES:
+        raise UserError(f"there is no engine '{engine}' to label with: choose one of {', '.join(_ENGINES)}")
     if not teacher:
         raise UserError("label stores a teacher's answers; give --teacher with timm:NAME, hf:NAME, run:FOLDER or a server's address")
-    given = {"data": data, "teacher": teacher, "codec": codec, "view": view, "views": views}
+    given = {"data": data, "teacher": teacher, "codec": codec, "view": view, "views": views, "engine": engine}
     session = Session("label", given, options, Reading, settings={"label": LabelSettings})
     settings: Any = session.resolved.of["label"]
     found = session.read(data)
+    if found.modality == "generation":
+        return label_of_tokens(session, given)
     samples = found.train
     if view not in samples.modality.views:
         raise UserError(
@@ -79,7 +89,10 @@ def label(
             session.listener.progress(done, total)
 
         session.listener.stage("labels", str(run.folder))
-        added = teachers.label(knows, samples, store, views=views, batch=settings.batch, device=device, progress=tell)
+        if engine == "ray":
+            added = teachers.label_on_ray(knows, samples, store, views=views, batch=settings.batch, device=session.settings.device, progress=tell)
+        else:
+            added = teachers.label(knows, samples, store, views=views, batch=settings.batch, device=device, progress=tell)
         store = LabelStore.open(run.folder)
         answer: dict[str, Any] = {
             "store": str(run.folder),
@@ -112,6 +125,8 @@ def label_verify(store: str | Path, data: str | Path, *, teacher: Any = None, sa
     given = {"store": store, "data": data, "teacher": teacher, "samples": samples}
     session = Session("label_verify", given, options, Reading, settings={"label": LabelSettings}, writes=False)
     labelled = LabelStore.open(store)
+    if labelled.manifest.tokenizer is not None:
+        raise UserError(f"the labels at {store} are of tokens, which are not asked for again; label a few prompts into another folder and compare")
     found = session.read(data)
     knows = session.teacher(teacher, found, classes=labelled.manifest.classes)
     assert knows is not None, "it was given"
@@ -129,7 +144,9 @@ def label_verify(store: str | Path, data: str | Path, *, teacher: Any = None, sa
 def _codec(name: str, settings: Any, teacher: Teacher, samples: Samples) -> Codec:
     """The codec with the parameters that suit the teacher. Raises UserError where it has no such answers."""
     if name == "topk":
-        return stores.codec(name, k=max(1, min(settings.k, len(teacher.classes or samples.classes) - 1)))
+        classes = len(teacher.classes or samples.classes)
+        k = max(1, min(settings.k, classes - 1))
+        return stores.codec("packed" if stores.Packed.holds(k, classes) else "topk", k=k)
     if name == "soft":
         return stores.codec(name, dtype=settings.dtype)
     if name == "features":

@@ -63,9 +63,9 @@ class Trained(Result):
         return Group(*_trained(self.answer))
 
 
-def figure(value: Proportion | None) -> dict[str, Any] | None:
+def figure(value: Proportion | None, metric: str = "accuracy") -> dict[str, Any] | None:
     """A test figure as ``result.json`` has it."""
-    return None if value is None else {"metric": "accuracy", "test": value.value, "ci95": [value.low, value.high], "samples": value.n}
+    return None if value is None else {"metric": metric, "test": value.value, "ci95": [value.low, value.high], "samples": value.n}
 
 
 def gain_figure(gain: Gain | None) -> dict[str, Any] | None:
@@ -94,8 +94,9 @@ def facts(pairs: Mapping[str, Any]) -> Table:
 def _trained(answer: Mapping[str, Any]) -> list[RenderableType]:
     """``result.json`` for eyes."""
     parts: list[RenderableType] = [""]
-    columns, cells = ["test accuracy"], ["95 % interval"]
-    row = ["accuracy"]
+    metric = (answer["result"] or {}).get("metric", "accuracy")
+    columns, cells = [f"test {metric}"], ["95 % interval"]
+    row = [metric]
     if answer["control"] is not None:
         columns, row, cells = [*columns, "control"], [*row, percent(answer["control"]["test"])], [*cells, _interval(answer["control"])]
     if answer["result"] is not None:

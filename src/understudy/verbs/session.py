@@ -67,6 +67,23 @@ class DataSettings(Settings):
     memory: int = Field(2 << 30, ge=0, description="bytes of decoded images kept in memory; more are decoded again whenever they are used")
 
 
+class StudentSettings(Settings):
+    """What a student is built with; null: what its name says. A student has those that its kind has: ``understudy`` names them where one is wrong."""
+
+    width: int | None = Field(None, ge=1, description="features of a token, of built-in transformers")
+    depth: int | None = Field(None, ge=1, description="blocks, of built-in models")
+    heads: int | None = Field(None, ge=1, description="attention heads, of built-in transformers")
+    patch: int | None = Field(None, ge=1, description="pixels a side, or steps, that a token covers, of built-in transformers")
+    widths: tuple[int, ...] | None = Field(None, description="channels of every stage, of built-in residual networks")
+    drop_path: float | None = Field(None, ge=0, lt=1, description="probability that a sample passes a block by, of built-in transformers (1603.09382)")
+    pretrained: bool | None = Field(None, description="whether a timm or hf model comes with its published weights")
+    lora: int | None = Field(None, ge=1, description="rank of adapters that learn while an hf language model stays as it is (2106.09685)")
+
+    def options(self) -> dict[str, Any]:
+        """Those that were given."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in self.model_dump().items() if value is not None}
+
+
 class Session:
     """One call of a verb."""
 
@@ -100,9 +117,10 @@ class Session:
             parse_duration(given["budget"])
             overrides.append(f"train.budget={given['budget']}")
         config = options.get("config")
-        self.resolved = resolve({"data": DataSettings, **(settings or {})}, defaults, Path(config) if config else None, overrides)
+        self.resolved = resolve({"data": DataSettings, "student": StudentSettings, **(settings or {})}, defaults, Path(config) if config else None, overrides)
         self.settings = self.resolved.run
         self.data: DataSettings = self.resolved.of["data"]  # type: ignore[assignment]
+        self.student: StudentSettings = self.resolved.of["student"]  # type: ignore[assignment]
         if not self.settings.train.steps and not self.settings.train.budget:
             self.settings = self.settings.changed({"train.budget": BUDGET})
         distribution.start(self.settings.device)
@@ -160,11 +178,15 @@ class Session:
         """Open data in the encoding that a model needs, and build the model, with a head for the data's classes unless ``headless``."""
         saved = models.load(model.removeprefix("run:")) if model.startswith("run:") else None
         found = self.read(data, labels=labels, test=test, like=saved.with_head((), 0) if saved else None)
-        student = models.build(model, found.train.modality, () if headless else found.train.classes, self.key("student"))
+        student = self.build(model, found.train.modality, () if headless else found.train.classes, self.key("student"))
         if student.modality.signature() != found.train.modality.signature():
             self.quarantine = Quarantine(limit=self.data.unreadable)
             found = self.read(data, labels=labels, test=test, like=student.with_head((), 0))
         return found, student.with_head((), 0) if headless else student
+
+    def build(self, model: str, modality: Modality, classes: Sequence[str], key: int) -> Student:
+        """The student that was asked for, with the options that were given."""
+        return models.build(model, modality, classes, key, **self.student.options())
 
     def teacher(self, spec: Any, found: Found, classes: Sequence[str] | None = None, answers: bool = False) -> Teacher | None:
         """The teacher that was asked for, ready for these data; several are averaged. ``answers``: features without classes are not enough."""

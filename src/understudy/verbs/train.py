@@ -22,12 +22,14 @@ from understudy.models.student import Student
 from understudy.plans.fit import SplitSettings
 from understudy.systems.base import Outcome, Stream, Task
 from understudy.teachers.base import Teacher
+from understudy.teachers.remembered import Memory, Remembered
 from understudy.teachers.stored import Stored
 from understudy.verbs import answers
 from understudy.verbs.conclude import Ending, conclude, reserved
 from understudy.verbs.fidelity import faster_and_smaller, fidelity
 from understudy.verbs.fit import split
-from understudy.verbs.result import Trained, figure, gain_figure
+from understudy.verbs.measured import measure
+from understudy.verbs.result import Result, Trained, figure, gain_figure
 from understudy.verbs.session import Reading, Session, settings_of
 
 
@@ -108,27 +110,44 @@ def distill(
     data: str | Path,
     *,
     teacher: Any = None,
-    student: str = "auto",
+    student: str | Sequence[str] = "auto",
     system: str = "kd",
     labels: str | Path | None = None,
     test: str | Path | None = None,
     budget: str | None = None,
     **options: Unpack[Reading],
-) -> Trained:
-    """Train a model to answer as ``teacher`` does, and say how faithful and how much faster it is. Labels help if there are any."""
+) -> Result:
+    """Train a model to answer as ``teacher`` does, and say how faithful and how much faster it is. Labels help if there are any.
+
+    Several students learn from one pass of the teacher, each as it would alone: what the teacher says to the first is remembered for the others.
+    """
     if not teacher:
         raise UserError(
             "distill learns from a teacher; give --teacher with timm:NAME, hf:NAME, run:FOLDER, labels:FOLDER, annotations:FILE or a server's address"
         )
+    given = {"data": data, "teacher": teacher, "system": system, "labels": labels, "test": test, "budget": budget}
+    students = [student] if isinstance(student, str) else list(student)
+    if len(students) > 1:
+        from understudy.verbs.several import several
+
+        return several(students, given, options, Reading)
+    return distilled({**given, "student": students[0]}, options)
+
+
+def distilled(given: dict[str, Any], options: Any, memory: Memory | None = None) -> Trained:
+    """``distill`` for one student; ``memory`` is where the teacher's answers are kept for the next."""
+    data, teacher, student, system = (given[name] for name in ("data", "teacher", "student", "system"))
+    labels, test, budget = (given[name] for name in ("labels", "test", "budget"))
     kind = systems.get(system)
     if answers.writes(system):
         asked = {"data": data, "teacher": teacher, "student": student, "system": system, "test": test, "budget": budget}
         return answers.train("distill", system, asked, options)
-    given = {"data": data, "teacher": teacher, "student": student, "system": system, "labels": labels, "test": test, "budget": budget}
     session = Session("distill", given, options, Reading, settings={**settings_of(system), "fit": SplitSettings}, defaults=kind.defaults)
     found, start = session.read_for(student, data, labels=labels, test=test)
     knows = session.teacher(teacher, found, answers=kind.card.family == "kd-logit")
     assert knows is not None, "it was given"
+    if memory is not None and not isinstance(knows, Stored):
+        knows = Remembered(knows, memory)
     train, start = _with_classes(found.train, start, knows, session)
     parts: Any = session.resolved.of["fit"]
     held, origin, validation = found.test, "--test, looked at once", None
@@ -191,8 +210,8 @@ def _learned(session: Session, slug: str, task: Task) -> tuple[Outcome, float]:
 
 def _stage(name: str, student: Student, validation: Samples, seconds: float) -> dict[str, Any]:
     """A line of ``result.json`` for a model that was trained."""
-    val = None if student.head is None else evaluate.accuracy(evaluate.predict(student, validation), validation.labels).value
-    return {"name": name, "val": val, "kept": True, "seconds": seconds}
+    judged = measure(student, validation).result
+    return {"name": name, "val": None if judged is None else judged.value, "kept": True, "seconds": seconds}
 
 
 def _stages(run: Run, validation: Samples) -> list[dict[str, Any]]:
@@ -231,9 +250,13 @@ def _beside(student: Student, teacher: Teacher, held: Samples, train: Samples) -
         samples = held.take(teacher.store.have(held.keys, 0))
         if not len(samples):
             samples, which = _some(train.take(teacher.store.have(train.keys, 0)), 1000), "training samples (the others have no stored label)"
-    found, ratios = fidelity(student, teacher, samples), faster_and_smaller(student, teacher, samples)
-    figures = {"fidelity": f"the same answer as the teacher on {found.agreement:.1%} of {len(samples):,} {which}, KL {found.kl:.3f} nats"}
-    extra: dict[str, Any] = {"fidelity": {"agreement": found.agreement, "kl": found.kl, "samples": len(samples)}}
+    ratios = faster_and_smaller(student, teacher, samples)
+    figures: dict[str, str] = {}
+    extra: dict[str, Any] = {}
+    if student.head is not None:
+        found = fidelity(student, teacher, samples)
+        figures = {"fidelity": f"the same answer as the teacher on {found.agreement:.1%} of {len(samples):,} {which}, KL {found.kl:.3f} nats"}
+        extra = {"fidelity": {"agreement": found.agreement, "kl": found.kl, "samples": len(samples)}}
     if ratios is not None:
         extra["faster"], extra["smaller"] = ratios
         figures["beside it"] = f"{ratios[0]:.1f} times as fast, {ratios[1]:.1f} times smaller"
