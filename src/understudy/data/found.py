@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from understudy.data.modalities import SceneModality
 from understudy.data.samples import Samples
 from understudy.errors import UserError
 
@@ -63,7 +64,7 @@ class Found:
         if facts.classes and facts.kind != "generation":
             said.append(f"{len(facts.classes)} class{'es' if len(facts.classes) > 1 else ''}: {_counts(facts.classes)}.")
         if self.test is not None:
-            of = "" if facts.kind == "generation" else f" of {sum(n > 0 for n in facts.test_classes.values())} classes"
+            of = "" if facts.kind == "generation" or not facts.test_classes else f" of {sum(n > 0 for n in facts.test_classes.values())} classes"
             said.append(f"Test data: {facts.test:,} {noun}{of}, looked at once, at the end.")
         said += self.sentences
         if facts.copies_within:
@@ -88,6 +89,12 @@ def _counts(counts: Mapping[str, int], most: int = 12) -> str:
 def require_trainable(samples: Samples) -> None:
     """Raise UserError where the labels can not make a classifier: none, of one class only, or too few to hold any out."""
     labels = samples.labels[samples.labels >= 0]
+    if isinstance(samples.modality, SceneModality):
+        if len(labels) < 4:
+            raise UserError(
+                f"{len(labels)} labelled {samples.modality.noun} are too few: some are held out for validation and for the final figure; label at least four"
+            )
+        return
     counts = {samples.classes[c]: n for c, n in zip(*(t.tolist() for t in labels.unique(return_counts=True)), strict=True)}
     if not counts:
         raise UserError("nothing is labelled: give --labels FILE, a folder for every class, or a label column")

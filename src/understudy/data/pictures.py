@@ -198,10 +198,11 @@ class OnDisk:
 
 def pictures_in(paths: Sequence[Path]) -> list[Picture]:
     """Image files, not opened yet."""
-    return [Picture(shown(path), partial(_open, path)) for path in paths]
+    return [Picture(shown(path), partial(open_bytes, path)) for path in paths]
 
 
-def _open(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> BinaryIO:
+    """A file, to be read."""
     return path.open("rb")
 
 
@@ -246,14 +247,14 @@ class Pictures:
         Returns the encoded images (in memory where ``memory_limit`` bytes hold them), which of the pictures they are, and a digest of each.
         """
         assert isinstance(modality, ImageModality)
-        shape = (len(self.pictures), modality.channels, modality.canvas, modality.canvas)
-        images = torch.empty(shape, dtype=torch.uint8) if int(np.prod(shape)) <= self.memory_limit else None
+        stored = {name: torch.empty(0, dtype=tensor.dtype) for name, tensor in modality.examples(1).items()}
+        fits = len(self.pictures) * sum(tensor.nbytes for tensor in modality.examples(1).values()) <= self.memory_limit
         kept: list[int] = []
         digests: list[bytes] = []
 
-        def work(picture: Picture) -> Tensor | Unreadable:
+        def work(picture: Picture) -> Inputs | Unreadable:
             try:
-                return modality.encode(picture.read(2 * modality.canvas))["image"]
+                return modality.encode(picture.read(2 * modality.canvas))
             except Unreadable as error:
                 return error
 
@@ -262,16 +263,18 @@ class Pictures:
                 if isinstance(result, Unreadable):
                     quarantine.add(self.pictures[i].where, str(result))
                 else:
-                    if images is not None:
-                        images[len(kept)] = result
+                    for name, tensor in result.items() if fits else ():
+                        if not kept:
+                            stored[name] = torch.empty((len(self.pictures), *tensor.shape), dtype=tensor.dtype)
+                        stored[name][len(kept)] = tensor
                     kept.append(i)
-                    digests.append(hashlib.blake2b(result.numpy().tobytes(), digest_size=16).digest())
+                    digests.append(hashlib.blake2b(result["image"].numpy().tobytes(), digest_size=16).digest())
                 if self.progress is not None:
                     self.progress(i + 1, len(self.pictures))
         pictures = [self.pictures[i] for i in kept]
-        if images is None:
+        if not fits:
             return OnDisk(pictures, modality, self.threads), kept, digests
-        return InMemory({"image": images[: len(kept)]}, Originals(pictures)), kept, digests
+        return InMemory({name: tensor[: len(kept)] for name, tensor in stored.items()}, Originals(pictures)), kept, digests
 
     def facts(self) -> dict[str, object]:
         return {"sizes": self.sizes, "modes": self.modes, "formats": self.formats}

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
 from understudy import nearest
-from understudy.data import pictures
+from understudy.data import captions, clouds, graphs, pictures, scenes, sounds
 from understudy.data.folder import shown
+from understudy.data.molecules import Molecules
 from understudy.data.pictures import Pictures, Progress, pictures_in
 from understudy.data.prompts import Prompts
 from understudy.data.quarantine import Quarantine
 from understudy.data.rows import Table, Texts, image_column, pictures_of
 from understudy.data.samples import Encoded, Modality
+from understudy.data.series import Series, is_nested, is_series
+from understudy.data.sounds import Sounds, recordings_in, recordings_of, sound_column
+from understudy.data.text_pairs import Pairs
 from understudy.errors import UserError
 
 
@@ -60,6 +64,11 @@ class Options:
         """``table`` without the columns of labels and ids."""
         return table.drop_columns([name for name in (self.label_column, self.id_column) if name in table.column_names])
 
+    def texts(self, table: pa.Table) -> tuple[str, ...]:
+        """The column of texts, or both columns of pairs."""
+        one = "," not in self.text_column or self.text_column in table.column_names
+        return (self.text_column,) if one else tuple(name.strip() for name in self.text_column.split(","))
+
     @property
     def exchange(self) -> tuple[str, str]:
         """Columns of prompts and answers: they have names of their own, and the options for a text and its label name them too."""
@@ -78,6 +87,21 @@ class Reader:
     """Of files that are one sample each."""
     files: Callable[[Sequence[Path], Options], Content] | None = None
     """The samples of files with these suffixes."""
+    opens: Callable[[Path], bool] = lambda path: False
+    """Whether a folder that nobody said anything about has the form of this kind of data, where that has a form of its own."""
+    folder: Callable[[Path, Options], Opened] | None = None
+    """What such a folder holds."""
+    form: str = ""
+    """What its form is, for whoever gave another."""
+
+
+class Opened(NamedTuple):
+    """A folder in a form of its own."""
+
+    ids: list[str]
+    labels: list[str | None]
+    content: Content
+    notes: list[str]
 
 
 def column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
@@ -98,7 +122,35 @@ def _images(table: pa.Table, where: Sequence[str], path: Path, options: Options)
 
 
 def _texts(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
-    return Texts(column(table, options.text_column, path), where, options.text_column, path)
+    names = options.texts(table)
+    columns = [column(table, name, path) for name in names]
+    return Texts(columns[0], where, names[0], path) if len(names) == 1 else Pairs(columns, where, names, path)
+
+
+def smiles_column(table: pa.Table, options: Options) -> str | None:
+    """The column of SMILES, by its name or because the option for a text names it; None where neither does."""
+    if options.text_column != "text":
+        return options.text_column
+    return next((name for name in table.column_names if name.lower() == "smiles"), None)
+
+
+def _molecules(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    name = smiles_column(table, options) or "smiles"
+    return Molecules(column(table, name, path), where, name, path)
+
+
+def _sounds(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    features = options.features(table)
+    name = sound_column(features)
+    if name is None:
+        raise UserError(f"{shown(path)} has no column of encoded sounds; it has {', '.join(map(repr, table.column_names[:12]))}")
+    return Sounds(recordings_of(features.column(name), where), options.threads, options.progress)
+
+
+def _has_series(table: pa.Table, options: Options) -> bool:
+    if options.text_column in table.column_names:
+        return False
+    return any(is_series(kind) or is_nested(kind) for kind in options.features(table).schema.types)
 
 
 def _prompts(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
@@ -107,15 +159,67 @@ def _prompts(table: pa.Table, where: Sequence[str], path: Path, options: Options
     return Prompts(table, prompt, answer, where, path)
 
 
+def _no_scenes(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    raise UserError(f"{shown(path)} is a file of rows, and masks are drawn: give a folder with images/ and masks/, PNG files of the images' names")
+
+
+def _scenes(path: Path, options: Options) -> Opened:
+    return Opened(*scenes.read_drawn(path, options.threads, options.memory_limit, options.progress, options.quarantine))
+
+
+def _no_nodes(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    raise UserError(f"{shown(path)} is a file of rows, and a graph is a folder: {graphs.FORM}")
+
+
+def _graph(path: Path, options: Options) -> Opened:
+    return Opened(*graphs.read_graph(path, options.id_column, options.label_column, options.quarantine))
+
+
+def _points(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    name = clouds.points_column(table)
+    if name is None:
+        raise UserError(f"{shown(path)} has no column 'points' of lists of three numbers; it has {', '.join(map(repr, table.column_names[:12]))}")
+    return clouds.Clouds(clouds.clouds_of(table.column(name), where))
+
+
+def _captions(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    said = column(table, captions.caption_source(table, options.text_column), path)
+    return captions.of_rows(table, said, where, path, options.threads, options.memory_limit, options.progress)
+
+
+def _captioned(path: Path, options: Options) -> Opened:
+    return Opened(*captions.of_folder(path, options.quarantine, options.threads, options.memory_limit, options.progress))
+
+
 READERS: Mapping[str, Reader] = {
+    "image-text": Reader(
+        _captions,
+        lambda table, options: "caption" in table.column_names and captions.image_source(options.features(table)) is not None,
+        opens=captions.lie_beside,
+        folder=_captioned,
+        form="give a folder of images with a .txt file of the same name beside each, or a file of rows with a column caption and one of paths",
+    ),
+    "points": Reader(
+        _points, lambda table, options: clouds.points_column(table) is not None, clouds.SUFFIXES, lambda paths, options: clouds.Clouds(clouds.clouds_in(paths))
+    ),
+    "graph": Reader(_no_nodes, opens=graphs.is_graph, folder=_graph, form=graphs.FORM),
+    "segmentation": Reader(_no_scenes, opens=scenes.is_drawn, folder=_scenes, form="give a folder with images/ and masks/, PNG files of the images' names"),
+    "molecule": Reader(_molecules, lambda table, options: (smiles_column(table, options) or "").lower() == "smiles" and "text" not in table.column_names),
     "generation": Reader(_prompts, lambda table, options: options.exchange[0] in table.column_names and options.text_column not in table.column_names),
+    "audio": Reader(
+        _sounds,
+        lambda table, options: sound_column(options.features(table)) is not None,
+        sounds.SUFFIXES,
+        lambda paths, options: Sounds(recordings_in(paths), options.threads, options.progress),
+    ),
     "image": Reader(
         _images,
         lambda table, options: image_column(options.features(table)) is not None,
         pictures.SUFFIXES,
         lambda paths, options: Pictures(pictures_in(paths), options.threads, options.memory_limit, options.progress),
     ),
-    "text": Reader(_texts, lambda table, options: options.text_column in table.column_names),
+    "text": Reader(_texts, lambda table, options: set(options.texts(table)) <= set(table.column_names)),
+    "series": Reader(lambda table, where, path, options: Series(options.features(table), where, path), _has_series),
     "table": Reader(lambda table, where, path, options: Table(options.features(table), path), lambda table, options: True),
 }
 """In the order in which rows are asked whether they hold such data; a table is what nothing else recognises."""

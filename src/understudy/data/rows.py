@@ -88,9 +88,9 @@ class Tokens:
     """Token sequences in memory, one after the other."""
 
     def __init__(self, encoded: Sequence[Inputs], originals: Sequence[str], modality: Modality):
-        self.lengths = torch.tensor([len(e["tokens"]) for e in encoded])
+        self.lengths = torch.tensor([len(e["tokens"]) for e in encoded], dtype=torch.int64)
         self.ends = self.lengths.cumsum(0)
-        self.tokens = torch.cat([e["tokens"].to(torch.int32) for e in encoded])
+        self.tokens = torch.cat([e["tokens"].to(torch.int32) for e in encoded]) if encoded else torch.empty(0, dtype=torch.int32)
         self.originals, self.modality = originals, modality
 
     def __len__(self) -> int:
@@ -138,6 +138,8 @@ class Texts:
         return TextModality(whole.tokenizer, min(size or LONGEST, max(16, 8 * math.ceil(most / 8))))
 
     def encode(self, modality: Modality, quarantine: Quarantine) -> tuple[Encoded, list[int], list[bytes]]:
+        if modality.signature().get("pair"):
+            raise UserError("the model reads pairs of texts; name both columns, as in --text-column first,second")
         kept = []
         for i, text in enumerate(self.texts):
             if text.strip():
@@ -145,8 +147,8 @@ class Texts:
             else:
                 quarantine.add(self.where[i], "the text is empty")
         texts = [self.texts[i] for i in kept]
-        digests = [_digest(unicodedata.normalize("NFC", " ".join(text.split()))) for text in texts]
-        return Tokens([modality.encode(text) for text in texts] or [{"tokens": torch.empty(0)}], texts, modality), kept, digests
+        digests = [digest(unicodedata.normalize("NFC", " ".join(text.split()))) for text in texts]
+        return Tokens([modality.encode(text) for text in texts], texts, modality), kept, digests
 
     def facts(self) -> dict[str, object]:
         return {"characters": self.characters, "tokens": self.tokens}
@@ -205,16 +207,21 @@ class Table:
             raise UserError(f"{shown(self.path)} has no column {missing[0]!r}, which the training data has; it has {there}")
         return {name: _as_numbers(self.table.column(name)) if kind == "number" else as_texts(self.table.column(name)) for name, kind in kinds.items()}
 
-    def encode(self, modality: Modality, quarantine: Quarantine) -> tuple[Encoded, list[int], list[bytes]]:
-        """Every row can be read: what is not a number where numbers are, and what no category is, counts as missing."""
-        assert isinstance(modality, TableModality)
+    def columns(self, modality: TableModality) -> dict[str, Any]:
+        """The columns that ``modality`` reads. Raises UserError where one is missing, or holds no number where numbers are."""
         kinds: dict[str, Kind] = {column.name: "number" for column in modality.numbers}
         columns = self._columns(kinds | {column.name: "category" for column in modality.categories})
         for column in modality.numbers:
             if len(self) and np.isnan(columns[column.name]).all():
                 raise UserError(f"column {column.name!r} of {shown(self.path)} holds no number, as it does in the training data")
+        return columns
+
+    def encode(self, modality: Modality, quarantine: Quarantine) -> tuple[Encoded, list[int], list[bytes]]:
+        """Every row can be read: what is not a number where numbers are, and what no category is, counts as missing."""
+        assert isinstance(modality, TableModality)
+        columns = self.columns(modality)
         rows = Cells(columns, len(self))
-        return InMemory(modality.encode_columns(columns), rows), list(range(len(self))), [_digest(repr(list(row.values()))) for row in rows]
+        return InMemory(modality.encode_columns(columns), rows), list(range(len(self))), [digest(repr(list(row.values()))) for row in rows]
 
     def facts(self) -> dict[str, object]:
         return {"columns": self.kinds, "dropped": self.dropped}
@@ -282,5 +289,5 @@ def _as_numbers(column: pa.ChunkedArray) -> np.ndarray:
     return numbers
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

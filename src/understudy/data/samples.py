@@ -29,14 +29,18 @@ class View:
     """bool ``[B, T]``, true where a position is hidden from the student."""
     most: int | None = None
     """The most positions that any sample can have hidden, where that is known without asking the device."""
+    place: Tensor | None = None
+    """float32 ``[B, 2, 3]``: where the pixels of the view lie on the canvas, (x, y) = place (X, Y, 1) with both squares spanning [-1, 1]. None: no such places."""
+    truth: Tensor | None = None
+    """What is labelled, moved with the view, where a label is more than a class; its form is the modality's. None: the label is the sample's."""
 
     def __len__(self) -> int:
         return len(self.keys)
 
     def rows(self, selection: Tensor) -> View:
         """The view of some samples only (bool or int64 index)."""
-        masked = None if self.masked is None else self.masked[selection]
-        return View(self.name, {k: v[selection] for k, v in self.inputs.items()}, self.keys[selection], masked, self.most)
+        masked, place, truth = (None if x is None else x[selection] for x in (self.masked, self.place, self.truth))
+        return View(self.name, {k: v[selection] for k, v in self.inputs.items()}, self.keys[selection], masked, self.most, place, truth)
 
 
 class Modality(Protocol):

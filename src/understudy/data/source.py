@@ -21,6 +21,7 @@ from understudy.data.quarantine import Quarantine
 from understudy.data.readers import READERS, SUFFIXES, Content, Options, column
 from understudy.data.rows import label_texts
 from understudy.data.samples import Encoded, Modality, Samples
+from understudy.data.scenes import Scenes, check_classes
 from understudy.errors import UserError
 
 
@@ -35,6 +36,11 @@ class Side:
     """The folder that ids are paths below."""
     numbered: bool = False
     """Whether ids are row numbers, which mean something in their own file only."""
+
+    @property
+    def drawn(self) -> Scenes | None:
+        """The content, where labels are drawn on the samples instead of being a class each."""
+        return self.content if isinstance(self.content, Scenes) else None
 
 
 @dataclass
@@ -85,6 +91,8 @@ def open_source(
         other = _read(Path(test), train.content.kind, options)
         held = other.sides.get("test", other.sides["train"])
         reading.notes += [f"test data: {note}" for note in other.notes]
+    if labels is not None and train.drawn:
+        raise UserError(f"the labels of {shown(path)} are its masks; leave --labels out")
     if labels is not None:
         _must_exist(Path(labels))
         sides = [train] if held is None or held.numbered else [train, held]
@@ -101,7 +109,15 @@ def open_source(
     tested = None if held is None else _Encoded.of(held, encoding, options.quarantine, Path(test or path))
     options.quarantine.check(len(train.ids) + (len(held.ids) if held else 0))
 
-    names = tuple(classes or _sorted_names(everything.labels) or _sorted_names(tested.labels if tested else []))
+    if train.drawn:
+        names = tuple(classes or train.drawn.classes())
+        for side, where in ((train, path), (held, test or path)):
+            if side is not None and side.drawn:
+                check_classes(side.drawn, names, shown(where))
+        for one in filter(None, (everything, tested)):
+            one.labels = [names[0] if label else None for label in one.labels]
+    else:
+        names = tuple(classes or _sorted_names(everything.labels) or _sorted_names(tested.labels if tested else []))
     samples = everything.samples(encoding, names, f"the labels of {shown(path)}", prefix="")
     facts = Facts(shown(path), train.content.kind, content=train.content.facts(), ignored=dict(reading.ignored.most_common()), notes=reading.notes)
     test_samples = None
@@ -118,9 +134,10 @@ def open_source(
         else:
             first_labels[digest] = label
     facts.unreadable = list(options.quarantine.rows)
-    facts.samples, facts.labelled, facts.classes = len(samples), int((samples.labels >= 0).sum()), _class_counts(samples)
+    facts.samples, facts.labelled = len(samples), int((samples.labels >= 0).sum())
+    facts.classes = {} if train.drawn else _class_counts(samples)
     if test_samples is not None:
-        facts.test, facts.test_classes = len(test_samples), _class_counts(test_samples)
+        facts.test, facts.test_classes = len(test_samples), {} if train.drawn else _class_counts(test_samples)
     return Found(samples, test_samples, facts, train.content.describe())
 
 
@@ -208,6 +225,10 @@ def _read(path: Path, kind: str | None, options: Options) -> Reading:
         if files.is_datasets_folder(path):
             rows = files.read_datasets_folder(path, options.label_column)
             return Reading({side: _side(found, path, kind, options) for side, found in rows.items()})
+        for name, reader in READERS.items():
+            if reader.folder is not None and kind in (None, name) and reader.opens(path):
+                opened = reader.folder(path, options)
+                return Reading({"train": Side(opened.ids, opened.labels, opened.content, path)}, notes=opened.notes)
         return _read_folder(path, kind, options)
     files.refuse_pickled(path)
     if path.suffix.lower() in files.SUFFIXES:
@@ -219,6 +240,8 @@ def _read(path: Path, kind: str | None, options: Options) -> Reading:
 
 def _read_folder(path: Path, kind: str | None, options: Options) -> Reading:
     """A folder in which every sample is a file."""
+    if kind is not None and READERS[kind].folder is not None:
+        raise UserError(f"{shown(path)} has not the form of {kind} data: {READERS[kind].form}")
     if kind is not None and READERS[kind].files is None:
         raise UserError(f"{shown(path)} is a folder, and samples of kind {kind} are rows: give a file of rows")
     folder = folders.walk(path, {suffix: of for suffix, of in SUFFIXES.items() if kind in (None, of)}, options.quarantine)
@@ -242,8 +265,9 @@ def _read_folder(path: Path, kind: str | None, options: Options) -> Reading:
 def _side(rows: files.Rows, path: Path, kind: str | None, options: Options) -> Side:
     """Rows as whatever kind of data their columns hold."""
     table = rows.table
-    for name, default in {options.id_column: None, options.text_column: "text", options.label_column: "label"}.items():
-        if name is not None and name != default:
+    named = [*(options.texts(table) if options.text_column != "text" else ()), *([options.label_column] if options.label_column != "label" else ())]
+    for name in (*named, options.id_column):
+        if name is not None:
             column(table, name, path)
     kind = kind or next(kind for kind, reader in READERS.items() if reader.recognises(table, options))
     number = len(str(max(rows.numbers)))

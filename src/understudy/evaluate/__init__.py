@@ -5,10 +5,11 @@ from understudy.evaluate.comparison import Coverage, Fidelity, coverage_curve, f
 from understudy.evaluate.evaluation import Evaluation, LabelFree, evaluate, label_free
 from understudy.evaluate.metrics import Gain, Proportion, accuracy, confusion, macro_f1, paired_gain
 from understudy.evaluate.probes import FewShot, few_shot, finetune_probe, knn, linear_probe
+from understudy.evaluate.scenes import mean_iou, mean_iou_gain, pixel_counts
 from understudy.evaluate.speed import SizeAndSpeed, size_and_speed
 from understudy.models.predict import features, predict
 
 __all__ = [
     "Coverage", "Evaluation", "Fidelity", "FewShot", "Gain", "LabelFree", "Proportion", "SizeAndSpeed", "accuracy", "confusion", "coverage_curve", "evaluate",
-    "features", "few_shot", "fidelity", "finetune_probe", "knn", "label_free", "linear_probe", "macro_f1", "paired_gain", "predict", "size_and_speed", "solved", "solved_within",
+    "features", "few_shot", "fidelity", "finetune_probe", "knn", "label_free", "linear_probe", "macro_f1", "mean_iou", "mean_iou_gain", "paired_gain", "pixel_counts", "predict", "size_and_speed", "solved", "solved_within",
 ]  # fmt: skip

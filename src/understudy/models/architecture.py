@@ -11,11 +11,19 @@ from understudy import keyed, nearest
 from understudy.data.samples import Modality
 from understudy.errors import UserError
 from understudy.models import named
+from understudy.models.audio import AudioResNet, AudioTransformer
 from understudy.models.backbone import Backbone, seeded
 from understudy.models.causal import CausalTransformer
+from understudy.models.clip import CLIP
+from understudy.models.dit import DiT
+from understudy.models.graph import GCN
 from understudy.models.image import SmallResNet, ViT
+from understudy.models.molecule import MoleculeTransformer
+from understudy.models.points import PointTransformer
+from understudy.models.series import SeriesTransformer
 from understudy.models.table import TableTransformer
 from understudy.models.text import TextTransformer
+from understudy.models.unet import UNet
 
 BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
     "resnet": (SmallResNet, {
@@ -28,6 +36,11 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "small": {"width": 96, "depth": 4, "heads": 3},
         "base": {"width": 256, "depth": 8, "heads": 8},
     }),
+    "dit": (DiT, {
+        "tiny": {"width": 64, "depth": 4, "heads": 2},
+        "small": {"width": 128, "depth": 6, "heads": 4},
+        "base": {"width": 256, "depth": 8, "heads": 8},
+    }),
     "text": (TextTransformer, {
         "tiny": {"width": 64, "depth": 2, "heads": 4},
         "small": {"width": 128, "depth": 2, "heads": 4},
@@ -37,6 +50,46 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "tiny": {"width": 32, "depth": 2, "heads": 4},
         "small": {"width": 64, "depth": 3, "heads": 4},
         "base": {"width": 128, "depth": 4, "heads": 8},
+    }),
+    "gcn": (GCN, {
+        "tiny": {"width": 32},
+        "small": {"width": 64, "dropout": 0.5},
+        "base": {"width": 256, "dropout": 0.5},
+    }),
+    "points": (PointTransformer, {
+        "tiny": {"width": 48, "depth": 2, "heads": 4},
+        "small": {"width": 96, "depth": 3, "heads": 4},
+        "base": {"width": 256, "depth": 6, "heads": 8},
+    }),
+    "molecule": (MoleculeTransformer, {
+        "tiny": {"width": 64, "depth": 2, "heads": 4},
+        "small": {"width": 128, "depth": 3, "heads": 4},
+        "base": {"width": 256, "depth": 6, "heads": 8},
+    }),
+    "series": (SeriesTransformer, {
+        "tiny": {"width": 32, "depth": 2, "heads": 2},
+        "small": {"width": 64, "depth": 3, "heads": 4},
+        "base": {"width": 128, "depth": 3, "heads": 16},
+    }),
+    "audio": (AudioResNet, {
+        "tiny": {"widths": [32, 64, 64]},
+        "small": {"widths": [64, 128, 128]},
+        "base": {"widths": [128, 256, 256], "depth": 2},
+    }),
+    "ast": (AudioTransformer, {
+        "tiny": {"width": 64, "depth": 2, "heads": 4},
+        "small": {"width": 128, "depth": 4, "heads": 4},
+        "base": {"width": 256, "depth": 8, "heads": 8},
+    }),
+    "unet": (UNet, {
+        "tiny": {"widths": [16, 32, 64]},
+        "small": {"widths": [32, 64, 128]},
+        "base": {"widths": [64, 128, 256], "stride": 1, "depth": 2},
+    }),
+    "clip": (CLIP, {
+        "tiny": {"width": 64, "depth": 2, "text_depth": 1, "heads": 2, "joint": 32},
+        "small": {"width": 96, "depth": 4, "text_depth": 2, "heads": 3, "joint": 64},
+        "base": {"width": 256, "depth": 8, "text_depth": 4, "heads": 8, "joint": 256},
     }),
     "lm": (CausalTransformer, {
         "tiny": {"width": 64, "depth": 2, "heads": 4},

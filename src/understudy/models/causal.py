@@ -30,6 +30,15 @@ class CausalBackbone(Backbone):
         """What could follow each position: ``[B, T, V]``."""
 
     @abstractmethod
+    def states(self, inputs: Inputs) -> Tensor:
+        """What the head reads at each position: ``[B, T, D]``."""
+
+    @property
+    @abstractmethod
+    def head(self) -> nn.Linear | None:
+        """What makes logits of states, where that is a linear map and nothing else; None where it is more."""
+
+    @abstractmethod
     def read(self, tokens: Tensor, padding: Tensor, memory: object = None) -> tuple[Tensor, object]:
         """Read on: ``tokens`` ``[B, n]`` after those in ``memory``, ``padding`` bool ``[B, past + n]`` of all. Returns logits ``[B, V]`` of what comes next, and the memory."""
 
@@ -77,8 +86,15 @@ class CausalTransformer(CausalBackbone):
         x = self._tokens(inputs["tokens"], inputs["padding"])
         return Features(pooled_mean(x, inputs["padding"]), x, inputs["padding"])
 
+    def states(self, inputs: Inputs) -> Tensor:
+        return self._tokens(inputs["tokens"], inputs["padding"])
+
+    @property
+    def head(self) -> nn.Linear | None:
+        return self.words if type(self.words) is nn.Linear else None
+
     def logits(self, inputs: Inputs) -> Tensor:
-        return self.words(self._tokens(inputs["tokens"], inputs["padding"]))  # type: ignore[no-any-return]
+        return self.words(self.states(inputs))  # type: ignore[no-any-return]
 
     def read(self, tokens: Tensor, padding: Tensor, memory: object = None) -> tuple[Tensor, object]:
         memory = [Memory() for _ in self.blocks] if memory is None else memory

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from understudy.data.modalities import GenerationModality
 from understudy.data.samples import Inputs
@@ -18,6 +18,7 @@ from understudy.models.backbone import Backbone, Features, pooled_mean
 from understudy.models.causal import CausalBackbone
 from understudy.models.from_hf import library, model_of, tokenizer
 from understudy.models.named import folder_of
+from understudy.models.predict import evaluating
 from understudy.models.student import Student
 
 
@@ -54,21 +55,35 @@ class HfCausal(CausalBackbone):
         self.model = model
         self.length = length
         self.width = self.token_width = model.config.hidden_size
+        self._linear: bool | None = None
         if lora:
             head = model.get_output_embeddings()
             model.requires_grad_(False)
             adapt(model.base_model, lora)
             head.requires_grad_(False)
 
-    def _ask(self, inputs: Inputs, **options: Any) -> Any:
+    def _ask(self, inputs: Inputs, model: Any = None, **options: Any) -> Any:
         look = ~inputs["padding"]
         places = (look.cumsum(1) - 1).clamp_min(0)
-        return self.model(input_ids=inputs["tokens"], attention_mask=look.long(), position_ids=places, use_cache=False, **options)
+        return (model or self.model)(input_ids=inputs["tokens"], attention_mask=look.long(), position_ids=places, use_cache=False, **options)
 
     def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
         self.refuse_mask(masked)
         tokens = self._ask(inputs, output_hidden_states=True).hidden_states[-1]
         return Features(pooled_mean(tokens, inputs["padding"]), tokens, inputs["padding"])
+
+    def states(self, inputs: Inputs) -> Tensor:
+        return self._ask(inputs, self.model.base_model).last_hidden_state  # type: ignore[no-any-return]
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """Whether the model caps or scales its logits is found out once, from two tokens."""
+        head = self.model.get_output_embeddings()
+        if self._linear is None:
+            two = {"tokens": torch.tensor([[0, 1]], device=head.weight.device), "padding": torch.zeros(1, 2, dtype=torch.bool, device=head.weight.device)}
+            with evaluating(self):
+                self._linear = type(head) is nn.Linear and torch.allclose(head(self.states(two)), self.logits(two), rtol=1e-3, atol=1e-3)
+        return head if self._linear else None
 
     def logits(self, inputs: Inputs) -> Tensor:
         return self._ask(inputs).logits  # type: ignore[no-any-return]

@@ -137,7 +137,7 @@ def own_modality(spec: dict[str, Any], modality: Modality) -> Modality:
     if spec["name"].startswith("hf:") and modality.name == "text":
         from understudy.models import from_hf
 
-        return from_hf.text_modality(spec["name"].removeprefix("hf:"), spec["shape"]["length"])
+        return modality.with_tokens_of(from_hf.text_modality(spec["name"].removeprefix("hf:"), spec["shape"]["length"]))  # type: ignore[attr-defined, no-any-return]
     return modality
 
 

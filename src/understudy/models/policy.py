@@ -15,7 +15,9 @@ from understudy.models.backbone import Backbone
 from understudy.models.causal import CausalBackbone
 from understudy.models.predict import evaluating
 from understudy.models.quantization import Bits, quantise
+from understudy.models.segmentation import Segmenter
 from understudy.models.student import Student
+from understudy.models.unet import UNet
 
 
 class Policy(Student):
@@ -90,6 +92,6 @@ class Policy(Student):
 
 
 def student_of(backbone: Backbone, modality: Modality, classes: Sequence[str], spec: dict[str, Any], key: int) -> Student:
-    """The student around a backbone: a ``Policy`` where it writes."""
-    kind = Policy if isinstance(backbone, CausalBackbone) else Student
+    """The student around a backbone: a ``Policy`` where it writes, a ``Segmenter`` where it answers at every pixel."""
+    kind = Policy if isinstance(backbone, CausalBackbone) else Segmenter if isinstance(backbone, UNet) else Student
     return kind(backbone, modality, classes, spec, key)

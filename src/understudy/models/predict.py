@@ -9,10 +9,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from understudy import maths
 from understudy.data.samples import Inputs, Samples
 from understudy.errors import UserError
 from understudy.models.backbone import Features, pooled_mean
 from understudy.models.exits import Exits
+from understudy.models.segmentation import Segmenter
 from understudy.models.student import Student
 from understudy.models.taps import Taps
 from understudy.models.transformer import Transformer
@@ -56,6 +58,16 @@ def predict(student: Student, samples: Samples, batch: int = 512, device: torch.
     student.to(device)
     with evaluating(student):
         return torch.cat([student(inputs).float().cpu() for inputs in plain_inputs(samples, batch, device)])
+
+
+def answers(student: Student, samples: Samples, batch: int = 512) -> tuple[Tensor, Tensor]:
+    """Logits float32 ``[M, C]`` of the plain view and what is right, int64 ``[M]``: of every labelled sample, or of every labelled pixel."""
+    if not isinstance(student, Segmenter):
+        return predict(student, samples, batch), samples.labels
+    logits = predict(student, samples, batch).movedim(1, -1)
+    truth = torch.cat([part.view("plain").truth for part in samples.batches(batch)])  # type: ignore[misc]
+    known = truth != maths.UNLABELLED
+    return logits[known], truth[known].long()
 
 
 def features(student: Student, samples: Samples, batch: int = 512, device: torch.device | str | None = None) -> Tensor:

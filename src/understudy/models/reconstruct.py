@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from understudy.data.samples import View
+from understudy.data.samples import Inputs, View
 from understudy.errors import UserError
 from understudy.maths import reconstruction
+from understudy.models.audio import hidden_frames
 from understudy.models.backbone import Backbone, Features, check_mask, seeded
 from understudy.models.image import whole_patches
+from understudy.models.series import hidden_patches
 from understudy.models.transformer import Block, attended, initialise, sinusoid, sinusoid_grid
 
 
@@ -102,6 +106,29 @@ class TokenHead(nn.Module):
         return reconstruction.masked_cross_entropy(logits, view.inputs["tokens"].gather(1, index), view.masked.gather(1, index))
 
 
+class ValueHead(nn.Linear):
+    """Predicts all values of a patch of ``patch`` steps from its token; the target is what ``cut(inputs, masked, patch)`` says, and the error a mean over the values
+    that are there."""
+
+    def __init__(self, entering: int, patch: int, cut: Callable[[Inputs, Tensor, int], tuple[Tensor, Tensor]], channels: int = 1):
+        super().__init__(entering, patch * channels)
+        self.patch, self.cut = patch, cut
+
+    def forward(self, tokens: Tensor, view: View) -> Tensor:  # type: ignore[override]
+        assert view.masked is not None
+        target, there = self.cut(view.inputs, view.masked, self.patch)
+        error = (super().forward(tokens) - target.detach()).square().masked_fill(~there, 0.0)
+        return reconstruction.masked_mean(error.sum(-1) / there.sum(-1).clamp_min(1), view.masked)
+
+
+class FeatureHead(nn.Linear):
+    """Predicts the features of a node from its token."""
+
+    def forward(self, tokens: Tensor, view: View) -> Tensor:  # type: ignore[override]
+        assert view.masked is not None
+        return reconstruction.masked_squared_error(super().forward(tokens), view.inputs["features"][:, : view.masked.shape[1]], view.masked)
+
+
 class ColumnHead(nn.Module):
     """A linear map for each column: squared error for numbers that are present, cross-entropy for known categories, the mean over the hidden ones of a row."""
 
@@ -152,6 +179,12 @@ def decoder_for(
 def _head(backbone: Backbone, entering: int, normalised: bool) -> nn.Module:
     if backbone.modality == "image":
         return PixelHead(entering, backbone.patch, backbone.channels, normalised)  # type: ignore[arg-type]
-    if backbone.modality == "text":
+    if backbone.modality in ("text", "molecule"):
         return TokenHead(entering, backbone.vocabulary)  # type: ignore[arg-type]
+    if backbone.modality == "series":
+        return ValueHead(entering, backbone.patch, hidden_patches)  # type: ignore[arg-type]
+    if backbone.modality == "audio":
+        return ValueHead(entering, backbone.patch, hidden_frames, backbone.mels)  # type: ignore[arg-type]
+    if backbone.modality == "graph":
+        return FeatureHead(entering, backbone.features)  # type: ignore[arg-type]
     return ColumnHead(entering, backbone.numbers, backbone.categories)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from understudy import keyed
-from understudy.data.samples import Inputs, Modality
+from understudy import keyed, maths
+from understudy.data.samples import Batch, Inputs, Modality, View
 from understudy.models.architecture import backbone_of
 from understudy.models.backbone import Backbone, Features, seeded
 from understudy.models.exits import Exits
@@ -52,6 +52,10 @@ class Student(nn.Module):
             raise LookupError("this student has no classes; give it a head with with_head(classes, key)")
         return self.head(features.pooled if self.neck is None else self.neck(features.pooled))
 
+    def losses(self, batch: Batch, view: View, smoothing: float = 0.0) -> Tensor:
+        """How far the answers to a view are from the labels of the batch, ``[B]``: cross-entropy, a share ``smoothing`` of the target spread over all classes."""
+        return maths.soft_cross_entropy(self(view.inputs), maths.smooth(batch.soft_labels(), smoothing))
+
     def clone(self) -> Student:
         """An independent copy, without gradients. The modality is shared."""
         twin = copy.deepcopy(self, {id(self.modality): self.modality})
@@ -61,7 +65,7 @@ class Student(nn.Module):
     def with_head(self, classes: Sequence[str], key: int) -> Student:
         """A copy with a fresh head, and fresh exits if it has any, for ``classes``; without any, no head."""
         twin = self.clone()
-        other = Student(twin.backbone, self.modality, classes, self.spec, key)
+        other = type(self)(twin.backbone, self.modality, classes, self.spec, key)
         other.neck = twin.neck
         return other.to(self._device).train(self.training)
 

@@ -12,6 +12,10 @@ from torch import Tensor
 from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
 from understudy.data.samples import Batch, Modality, Samples, View
+from understudy.maths import UNLABELLED
+from understudy.models import Segmenter
+from understudy.models.predict import evaluating
+from understudy.report.pictures import label_colours
 from understudy.report.record import Exhibit, Gallery, Panel
 
 SHOWN = 14
@@ -24,7 +28,11 @@ def as_is(samples: Samples, index: int) -> Panel:
 
 
 def as_seen(view: View, modality: Modality) -> list[Panel]:
-    """Every sample of ``view`` as it shows it to a model: pixels with hidden patches in grey, the text its tokens spell, or the row its numbers stand for."""
+    """Every sample of ``view`` as it shows it to a model: pixels with hidden patches in grey, the text its tokens spell, the row its numbers stand for, or the picture
+    that the modality makes of it."""
+    if hasattr(modality, "pictured"):
+        panels: list[Panel] = modality.pictured(view)
+        return panels
     if isinstance(modality, TextModality):
         rows = zip(view.inputs["tokens"], view.inputs["padding"], strict=True)
         return [modality.tokenizer.decode(tokens[~padding].tolist()) for tokens, padding in rows]
@@ -76,6 +84,29 @@ def worst_mistakes(samples: Samples, probabilities: Tensor) -> Gallery:
         answer, label = (_name(samples.classes, int(c)) for c in (probabilities[i].argmax(), samples.labels[i]))
         exhibits.append(Exhibit([as_is(samples, i)], answer, f"labelled {label}, {_sure(probabilities[i])}", False))
     return Gallery("Worst mistakes", "Wrong on the test samples, the surest first. Some may be wrong labels.", exhibits)
+
+
+def drawn(title: str, samples: Samples, student: Segmenter) -> Gallery:
+    """The first samples with their masks, where there are any, and with what the student draws."""
+    view = samples.take(torch.arange(min(SHOWN, len(samples)))).batch(torch.arange(min(SHOWN, len(samples)))).view("plain")
+    assert view.truth is not None, "views of such data have the mask"
+    with evaluating(student):
+        answers = student(view.inputs).argmax(1)
+    known = bool((view.truth != UNLABELLED).any())
+    sides = [
+        [_pixels(p) for p in view.inputs["pixels"]],
+        *([_coloured(view.truth, len(student.classes))] if known else []),
+        _coloured(answers, len(student.classes)),
+    ]
+    names = ["image", *(["mask"] if known else []), "answer"]
+    return Gallery(title, "Every class has a colour; grey is no label.", [Exhibit(list(panels), "") for panels in zip(*sides, strict=True)], names)
+
+
+def _coloured(classes: Tensor, count: int) -> list[Panel]:
+    """Masks ``[B, H, W]`` in the colours of the classes, uint8 ``[H, W, 3]`` each."""
+    palette = np.full((256, 3), 154, dtype=np.uint8)
+    palette[:count] = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in label_colours(count)]
+    return [palette[mask.numpy()] for mask in classes.cpu()]
 
 
 def _answer(samples: Samples, index: int, probabilities: Tensor, truth: Tensor | None) -> Exhibit:

@@ -91,35 +91,27 @@ def test_circle_is_one() -> None:
     torch.testing.assert_close(sine, torch.tensor([0.0, 0.5, -1.0]))
 
 
-def test_recolour_against_matrices() -> None:
-    pixels = keyed.uniform(1, (4, 3, 5, 5), 90.0, 160.0)
-    gain, offset, saturation, angle = (
+def test_colours_against_matrices() -> None:
+    x = keyed.uniform(1, (4, 3), 90.0, 160.0)
+    gain, share, saturation, angle = (
         torch.tensor([1.0, 0.7, 0.9, 1.0]),
-        torch.tensor([0.0, 20.0, 5.0, 0.0]),
+        torch.tensor([0.0, 0.3, 0.1, 0.0]),
         torch.tensor([1.0, 0.5, 0.0, 1.0]),
         torch.tensor([0.0, 0.0, 0.4, 0.3]),
     )
-    grey = np.tile(module.LUMA, (3, 1))
+    grey, mean = np.tile(module.LUMA, (3, 1)), 120.0
     expected = []
     for i in range(4):
         s, a = saturation[i].item(), angle[i].item()
         matrix = grey + s * np.cos(a) * (np.eye(3) - grey) + s * np.sin(a) * np.array(module.HUE)
-        expected.append(gain[i].item() * np.einsum("ij,jhw->ihw", matrix, pixels[i].double().numpy()) + offset[i].item())
-    found = module._recolour(pixels.clone(), gain, offset, saturation * angle.cos(), saturation * angle.sin())
-    np.testing.assert_allclose(found.numpy(), np.clip(expected, 0, 255), atol=1e-3)
-
-
-def test_blur_against_numpy_and_only_where_chosen() -> None:
-    pixels, sigma = keyed.uniform(1, (3, 1, 40, 40), 0, 255), torch.tensor([0.5, 1.0, 2.0])
-    found = module._blurred_some(pixels.clone(), torch.tensor([True, False, True]), sigma)
-    assert torch.equal(found[1], pixels[1])
-    for i in (0, 2):
-        kernel = np.exp(-(np.arange(-2, 3) ** 2) / (2 * sigma[i].item() ** 2))
-        kernel /= kernel.sum()
-        expected = np.pad(pixels[i, 0].double().numpy(), 2, mode="reflect")
-        for axis in (0, 1):
-            expected = np.apply_along_axis(np.convolve, axis, expected, kernel, "valid")
-        np.testing.assert_allclose(found[i, 0].numpy(), expected, atol=1e-3)
+        expected.append(gain[i].item() * matrix @ x[i].double().numpy() + share[i].item() * mean)
+    colours = module._colours(3, gain, share, saturation * angle.cos(), saturation * angle.sin())
+    found = torch.einsum("bij,bj->bi", colours, torch.cat([x, torch.full((4, 1), mean)], 1))
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-3)
+    still = angle == 0
+    recoloured = module._recolour(x[still, :, None, None].clone(), gain[still], share[still] * mean, saturation[still]).squeeze()
+    np.testing.assert_allclose(recoloured.numpy(), np.array(expected)[still.numpy()], atol=1e-3)
+    assert torch.equal(module._colours(1, gain, share, saturation, angle)[:, 0], torch.stack([gain, share], 1))
 
 
 def test_strong_uses_every_operation() -> None:

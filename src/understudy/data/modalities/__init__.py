@@ -5,16 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from understudy.data.modalities.audio import AudioModality, Sound
 from understudy.data.modalities.generation import Exchange, GenerationModality
+from understudy.data.modalities.graph import GraphModality
 from understudy.data.modalities.image import ImageModality
+from understudy.data.modalities.image_text import Captioned, ImageTextModality
+from understudy.data.modalities.molecule import MoleculeModality
+from understudy.data.modalities.points import PointsModality
+from understudy.data.modalities.segmentation import Scene, SceneModality, SegmentationModality
+from understudy.data.modalities.series import SeriesModality
 from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
 from understudy.data.samples import Modality
 from understudy.errors import UserError
 
-__all__ = ["KINDS", "Exchange", "GenerationModality", "ImageModality", "TableModality", "TextModality", "restore"]
+__all__ = [
+    "KINDS",
+    "AudioModality",
+    "Captioned",
+    "Exchange",
+    "GenerationModality",
+    "GraphModality",
+    "ImageModality",
+    "ImageTextModality",
+    "MoleculeModality",
+    "PointsModality",
+    "Scene",
+    "SceneModality",
+    "SegmentationModality",
+    "SeriesModality",
+    "Sound",
+    "TableModality",
+    "TextModality",
+    "restore",
+]
 
-KINDS: dict[str, type[Modality]] = {kind.name: kind for kind in (ImageModality, TextModality, TableModality, GenerationModality)}
+KINDS: dict[str, type[Modality]] = {
+    kind.name: kind
+    for kind in (
+        AudioModality,
+        SeriesModality,
+        SegmentationModality,
+        ImageModality,
+        ImageTextModality,
+        TextModality,
+        TableModality,
+        GenerationModality,
+        GraphModality,
+        MoleculeModality,
+        PointsModality,
+    )
+}
 
 
 def restore(signature: dict[str, Any], folder: Path | None = None) -> Modality:

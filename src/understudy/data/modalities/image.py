@@ -1,14 +1,15 @@
 """Images: decoded once to a square canvas of bytes, viewed in batches on the device of the canvas.
 
-Every view is one resampling of the canvas (crop, flip, rotation, shear, shift and zoom are one matrix per sample), one linear map of the
-colours per sample, and a few pointwise steps. Two rules keep a sample's pixels the same bits in any batch: angles come from the rational
-parametrisation of the circle, since sines differ between vector and scalar code; and no floating-point sum runs over pixels.
+Every view is one resampling of the canvas (crop, flip, rotation, shear, shift and zoom are one matrix per sample; upright boxes have a faster
+way, see ``crops``), one linear map of the colours per sample, and a few pointwise steps. Two rules keep a sample's pixels the same bits in any
+batch: angles come from the rational parametrisation of the circle, since sines differ between vector and scalar code; and no floating-point
+sum over pixels has more than one order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from understudy import keyed
+from understudy.data.modalities import crops
 from understudy.data.modalities.masking import hide
 from understudy.data.samples import Inputs, View
 from understudy.errors import UserError
@@ -35,6 +37,8 @@ OPERATIONS = (
 
 Matrix = tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Where in the canvas a pixel of a view lies: x = a X + b Y + c and y = d X + e Y + f, each ``[B]``; both squares span [-1, 1]."""
+Draw = Callable[[str, float, float, float], Tensor]
+"""The strength ``[B]`` of an operation: its name, the least, the greatest, and what it is where the operation does not happen."""
 
 
 class ImageModality:
@@ -98,16 +102,17 @@ class ImageModality:
             case "strong":
                 pixels = self._strong(raw["image"], keys, **options)
             case "crop":
-                pixels = self._crop(raw["image"], keys, **options)
+                return View(name, {"pixels": self._crop(raw["image"], keys, **options)}, keys)
             case "augmented":
-                pixels = self._augmented(raw["image"], keys, **options)
+                return View(name, {"pixels": self._augmented(raw["image"], keys, **options)}, keys)
             case "local":
-                pixels = self._augmented(raw["image"], keys, **{"scale": (0.05, 0.4), "size": local_size(self.size), **options})
+                options = {"scale": (0.05, 0.4), "size": local_size(self.size), **options}
+                return View(name, {"pixels": self._augmented(raw["image"], keys, **options)}, keys)
             case _:
                 raise UserError(f"images have no view '{name}': choose one of {', '.join(self.views)}")
         return View(name, {"pixels": pixels.div_(255.0)}, keys)
 
-    # The methods below return pixels in [0, 255].
+    # Pixels of ``_plain``, ``_weak`` and ``_strong`` are in [0, 255]; those of crops, which write each pixel once, in [0, 1].
 
     def _plain(self, image: Tensor) -> Tensor:
         if image.shape[-1] == self.size:
@@ -118,34 +123,24 @@ class ImageModality:
     def _weak(self, image: Tensor, keys: Tensor) -> Tensor:
         pixels = image if image.shape[-1] == self.size else self._plain(image)
         n, reach = self.size, self.size // 8
-        shift = keyed.integers(keyed.fold(keys, "shift"), 2 * reach + 1, (2, 1)) - reach
-        index = (torch.arange(n, device=image.device) + shift).abs()
+        index = (torch.arange(n, device=image.device) + self._shift(keys, reach)).abs()
         index = n - 1 - (n - 1 - index).abs()  # both borders reflect
         rows, columns = index.unbind(1)
         columns = torch.where(self._mirrored(keys).unsqueeze(1), columns.flip(1), columns)
         place = (rows.unsqueeze(2) * n + columns.unsqueeze(1)).flatten(1).unsqueeze(1).expand(-1, pixels.shape[1], -1)
         return pixels.flatten(2).gather(2, place).unflatten(2, (n, n)).to(torch.float32)
 
+    def _shift(self, keys: Tensor, reach: int) -> Tensor:
+        """By how many pixels the weak view is moved down and to the right, int64 ``[B, 2, 1]``."""
+        return keyed.integers(keyed.fold(keys, "shift"), 2 * reach + 1, (2, 1)) - reach
+
     def _mirrored(self, keys: Tensor) -> Tensor:
         return keyed.bernoulli(keyed.fold(keys, "flip"), 0.5 if self.flip else 0.0)
 
     def _strong(self, image: Tensor, keys: Tensor) -> Tensor:
         """Geometry comes before colour, whatever order RandAugment would have drawn: then one resampling and one colour map are enough."""
-        drawn = keyed.choice(keyed.fold(keys, "operations"), len(OPERATIONS), 2)
-        happens = torch.zeros(len(keys), len(OPERATIONS), dtype=torch.bool, device=keys.device).scatter(1, drawn, True)
-        on = dict(zip(OPERATIONS, happens.unbind(1), strict=True))
-        amount = dict(zip(OPERATIONS, keyed.uniform(keyed.fold(keys, "magnitudes"), (len(OPERATIONS),)).unbind(1), strict=True))
-
-        def draw(name: str, low: float, high: float, otherwise: float) -> Tensor:
-            return torch.where(on[name], amount[name] * (high - low) + low, otherwise)
-
-        cosine, sine = _circle(draw("rotate", -0.268, 0.268, 0.0))  # 30 degrees; 0.3 of the side for shears and shifts
-        shear_x, shear_y, zoom = draw("shear x", -0.3, 0.3, 0.0), draw("shear y", -0.3, 0.3, 0.0), draw("zoom", 0.7, 1.3, 1.0)
-        weak_x, weak_y = keyed.uniform(keyed.fold(keys, "shift"), (2,), -0.25, 0.25).unbind(1)
-        mirror = torch.where(self._mirrored(keys), -1.0, 1.0)
-        x = (zoom * (cosine - sine * shear_y), zoom * (cosine * shear_x - sine), draw("translate x", -0.6, 0.6, 0.0) + weak_x)
-        y = (zoom * (sine + cosine * shear_y), zoom * (sine * shear_x + cosine), draw("translate y", -0.6, 0.6, 0.0) + weak_y)
-        pixels = _resample(image, ((x[0] * mirror, x[1] * mirror, x[2] * mirror), y), self.size)
+        on, draw = self._drawn(keys)
+        pixels = _resample(image, self._bent(keys, draw), self.size)
 
         flat = image.flatten(1)
         darkest, brightest = flat.amin(1).to(torch.float32), flat.amax(1).to(torch.float32)
@@ -161,33 +156,79 @@ class ImageModality:
         pixels = _solarised(pixels, draw("solarise", 0.0, 256.0, 256.0))
         return _cut_out(pixels, keys)
 
-    def _crop(self, image: Tensor, keys: Tensor, scale: tuple[float, float] = (0.2, 1.0), size: int | None = None) -> Tensor:
-        """Random resized crop: area uniform in ``scale``, aspect log-uniform in [3/4, 4/3] and cut where it would leave the canvas, and a flip."""
+    def _drawn(self, keys: Tensor) -> tuple[dict[str, Tensor], Draw]:
+        """Which operations of the strong view happen, bool ``[B]`` each, and how strongly."""
+        drawn = keyed.choice(keyed.fold(keys, "operations"), len(OPERATIONS), 2)
+        happens = torch.zeros(len(keys), len(OPERATIONS), dtype=torch.bool, device=keys.device).scatter(1, drawn, True)
+        on = dict(zip(OPERATIONS, happens.unbind(1), strict=True))
+        amount = dict(zip(OPERATIONS, keyed.uniform(keyed.fold(keys, "magnitudes"), (len(OPERATIONS),)).unbind(1), strict=True))
+
+        def draw(name: str, low: float, high: float, otherwise: float) -> Tensor:
+            return torch.where(on[name], amount[name] * (high - low) + low, otherwise)
+
+        return on, draw
+
+    def _bent(self, keys: Tensor, draw: Draw) -> Matrix:
+        """The geometry of the strong view."""
+        cosine, sine = _circle(draw("rotate", -0.268, 0.268, 0.0))  # 30 degrees; 0.3 of the side for shears and shifts
+        shear_x, shear_y, zoom = draw("shear x", -0.3, 0.3, 0.0), draw("shear y", -0.3, 0.3, 0.0), draw("zoom", 0.7, 1.3, 1.0)
+        weak_x, weak_y = keyed.uniform(keyed.fold(keys, "shift"), (2,), -0.25, 0.25).unbind(1)
+        mirror = torch.where(self._mirrored(keys), -1.0, 1.0)
+        x = (zoom * (cosine - sine * shear_y), zoom * (cosine * shear_x - sine), draw("translate x", -0.6, 0.6, 0.0) + weak_x)
+        y = (zoom * (sine + cosine * shear_y), zoom * (sine * shear_x + cosine), draw("translate y", -0.6, 0.6, 0.0) + weak_y)
+        return (x[0] * mirror, x[1] * mirror, x[2] * mirror), y
+
+    def place(self, name: str, keys: Tensor, scale: tuple[float, float] = (0.2, 1.0)) -> Tensor:
+        """Where on the canvas the pixels of the view ``name`` with these ``keys`` lie, float32 ``[B, 2, 3]``: as ``View.place``."""
+        one, zero = torch.ones(len(keys), device=keys.device), torch.zeros(len(keys), device=keys.device)
+        match name:
+            case "plain":
+                x, y = (one, zero, zero), (zero, one, zero)
+            case "weak":
+                down, right = (self._shift(keys, self.size // 8).squeeze(2) * (2.0 / self.size)).unbind(1)
+                x, y = (torch.where(self._mirrored(keys), -one, one), zero, right), (zero, one, down)
+            case "strong":
+                x, y = self._bent(keys, self._drawn(keys)[1])
+            case "crop" | "augmented":
+                boxes, _ = self._boxes(keys, 1, scale)
+                across = torch.where(boxes.mirrored, -boxes.width, boxes.width)
+                x = (across, zero, 2.0 * boxes.left + boxes.width - 1.0)
+                y = (zero, boxes.height, 2.0 * boxes.top + boxes.height - 1.0)
+            case _:
+                raise UserError(f"the view '{name}' of images has no single place on the canvas: choose plain, weak, strong, crop or augmented")
+        return torch.stack([torch.stack(x, 1), torch.stack(y, 1)], 1)
+
+    def _boxes(self, keys: Tensor, side: int, scale: tuple[float, float]) -> tuple[crops.Boxes, float]:
+        """Of random resized crops: area uniform in ``scale``, aspect log-uniform in [3/4, 4/3], cut where it would leave the canvas; and the longest side."""
         u = keyed.uniform(keyed.fold(keys, "crop"), (4,)).unbind(1)
-        area = u[0] * (scale[1] - scale[0]) + scale[0]
+        root = torch.sqrt(u[0] * (scale[1] - scale[0]) + scale[0])
         stretch = keyed.exp((u[1] * 2.0 - 1.0) * (0.5 * math.log(4 / 3))).to(torch.float32)
-        side = torch.sqrt(area)
-        width, height = (side * stretch).clamp_max(1.0), (side / stretch).clamp_max(1.0)
-        zero = torch.zeros_like(width)
-        x = (torch.where(self._mirrored(keys), -width, width), zero, (1.0 - width) * (u[2] * 2.0 - 1.0))
-        y = (zero, height, (1.0 - height) * (u[3] * 2.0 - 1.0))
-        return _resample(image, (x, y), size or self.size, math.sqrt(scale[1]))
+        width, height = (root * stretch).clamp_max(1.0) * side, (root / stretch).clamp_max(1.0) * side
+        boxes = crops.Boxes((side - height) * u[3], (side - width) * u[2], height, width, self._mirrored(keys))
+        return boxes, side * min(1.0, math.sqrt(scale[1] * 4 / 3))
+
+    def _crop(self, image: Tensor, keys: Tensor, scale: tuple[float, float] = (0.2, 1.0), size: int | None = None) -> Tensor:
+        """Random resized crop and a flip."""
+        return crops.crop(image, *self._boxes(keys, image.shape[-1], scale), size or self.size)
 
     def _augmented(
         self, image: Tensor, keys: Tensor, scale: tuple[float, float] = (0.2, 1.0), size: int | None = None, blur: float = 0.5, solarise: float = 0.1
     ) -> Tensor:
-        """Jitter of 0.4 (brightness, contrast), 0.2 (saturation) and 0.1 (hue) with probability 0.8, grey with 0.2: BYOL (arXiv 2006.07733), appendix B."""
-        pixels = self._crop(image, keys, scale, size)
+        """Jitter of 0.4 (brightness, contrast), 0.2 (saturation) and 0.1 (hue) with probability 0.8, grey with 0.2: BYOL (arXiv 2006.07733), appendix B.
+
+        Contrast is around the mean of the whole canvas; values are cut to [0, 1] once, after all of the colours; the kernel of the blur spans a tenth
+        of the view as in SimCLR, at most 13 pixels.
+        """
+        size = size or self.size
         u = keyed.uniform(keyed.fold(keys, "colours"), (8,)).unbind(1)
         jittered = u[0] < 0.8
         brightness, contrast, saturation = (torch.where(jittered, u[i] * 2 * reach + (1.0 - reach), 1.0) for i, reach in ((1, 0.4), (2, 0.4), (3, 0.2)))
         saturation = torch.where(u[5] < 0.2, 0.0, saturation)
         cosine, sine = _circle(torch.where(jittered, (u[4] * 2.0 - 1.0) * math.tan(0.1 * math.pi), 0.0))  # 0.1 of a turn, half of the angle
-        offset = (1.0 - contrast) * brightness * _mean(image.flatten(1))
-        pixels = _recolour(pixels, brightness * contrast, offset, saturation * cosine, saturation * sine)
-        if blur > 0:
-            pixels = _blurred_some(pixels, u[6] < blur, keyed.uniform(keyed.fold(keys, "blur"), (), 0.1, 2.0))
-        return _solarised(pixels, torch.where(u[7] < solarise, 128.0, 256.0)) if solarise > 0 else pixels
+        colours = _colours(image.shape[1], brightness * contrast, (1.0 - contrast) * brightness, saturation * cosine, saturation * sine)
+        radius = min(max(1, round(0.05 * size)), 6)
+        blurred = crops.Blur(u[6] < blur, keyed.uniform(keyed.fold(keys, "blur"), (), 0.1, 2.0), radius) if blur > 0 else None
+        return crops.crop(image, *self._boxes(keys, image.shape[-1], scale), size, colours, blurred, u[7] < solarise if solarise > 0 else None)
 
     def _masked(self, raw: Inputs, keys: Tensor, ratio: float = 0.75, patch: int = 4, base: str = "plain", **options: Any) -> View:
         seen = self.view(raw, base, keyed.fold(keys, "base"), **options)  # type: ignore[arg-type]
@@ -217,12 +258,12 @@ def _upright_rgb_or_grey(image: Image.Image) -> Image.Image:
     return image if image.mode == "L" else image.convert("RGB")
 
 
-def _resample(image: Tensor, matrix: Matrix, size: int, extent: float = 1.0) -> Tensor:
+def _resample(image: Tensor, matrix: Matrix, size: int) -> Tensor:
     """Read ``image`` (``[B, C, S, S]``) at the places of ``matrix``: float32 ``[B, C, size, size]`` in [0, 255], borders mirrored.
 
-    A view that shrinks ``extent`` (the largest side of its box in canvases) to less than two thirds is sampled finer and averaged, against aliasing.
+    A view of less than two thirds of the canvas's side is sampled finer and averaged, against aliasing.
     """
-    finer = max(1, round(image.shape[-1] * extent / size))
+    finer = max(1, round(image.shape[-1] / size))
     steps = (torch.arange(size * finer, dtype=torch.float32, device=image.device) * 2.0 + 1.0) / (size * finer) - 1.0
     grid = torch.empty(len(image), size * finer, size * finer, 2, device=image.device)
     for axis, (across, down, centre) in enumerate(matrix):
@@ -243,15 +284,23 @@ def _mean(flat: Tensor) -> Tensor:
     return flat.sum(1, dtype=torch.int64).to(torch.float32) / flat.shape[1]
 
 
-def _recolour(pixels: Tensor, gain: Tensor, offset: Tensor, saturation: Tensor, hue: Tensor | None = None) -> Tensor:
-    """In place ``gain * M x + offset`` in [0, 255], with M = grey + saturation (1 - grey) + hue K, K the sine part of a hue rotation; parameters ``[B]``."""
+def _colours(channels: int, gain: Tensor, share: Tensor, saturation: Tensor, hue: Tensor) -> Tensor:
+    """``[B, C, C + 1]``: the matrix of ``gain * M x + share * mean``, then the share; M = grey + saturation (1 - grey) + hue K, K the sine part of a hue rotation."""
+    if channels == 1:
+        return torch.stack([gain, share], 1)[:, None]
+    grey, one, turned = (gain.new_tensor(m) for m in ((LUMA,) * 3, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)), HUE))
+    saturation, hue = saturation[:, None, None], hue[:, None, None]
+    matrix = (grey * (1.0 - saturation) + one * saturation + turned * hue) * gain[:, None, None]
+    return torch.cat([matrix, share[:, None, None].expand(-1, 3, 1)], 2)
+
+
+def _recolour(pixels: Tensor, gain: Tensor, offset: Tensor, saturation: Tensor) -> Tensor:
+    """In place ``gain * (grey + saturation (x - grey)) + offset`` in [0, 255]; parameters ``[B]``."""
     gain, offset, saturation = gain[:, None, None, None], offset[:, None, None, None], saturation[:, None, None, None]
     if pixels.shape[1] == 3:
         red, green, blue = (pixels[:, i : i + 1] for i in range(3))
         grey = (red * LUMA[0]).add_(green * LUMA[1]).add_(blue * LUMA[2]).mul_(1.0 - saturation)
-        turned = None if hue is None else torch.cat([(red * k[0]).add_(green * k[1]).add_(blue * k[2]) for k in HUE], 1).mul_(hue[:, None, None, None])
         pixels = pixels.mul_(saturation).add_(grey)
-        pixels = pixels if turned is None else pixels.add_(turned)
     return pixels.mul_(gain).add_(offset).clamp_(0.0, 255.0)
 
 
@@ -267,28 +316,3 @@ def _cut_out(pixels: Tensor, keys: Tensor) -> Tensor:
     rows = (torch.arange(height, device=pixels.device) + 0.5 - u[:, 1:2] * height).abs() < half
     columns = (torch.arange(width, device=pixels.device) + 0.5 - u[:, 2:3] * width).abs() < half
     return pixels.masked_fill_((rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1), 127.5)
-
-
-def _blurred_some(pixels: Tensor, chosen: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of the ``chosen`` (bool ``[B]``) images, ``sigma`` in pixels ``[B]``; the kernel spans a tenth of the image as in SimCLR, at most 13."""
-    radius = min(max(1, round(0.05 * pixels.shape[-1])), 6)
-    if pixels.shape[-1] <= radius:
-        return pixels
-    if pixels.device.type == "cpu":  # elsewhere finding the rows would wait for the device
-        rows = chosen.nonzero().squeeze(1)
-        pixels[rows] = _blurred(pixels[rows], sigma[rows], radius)
-        return pixels
-    return torch.where(chosen[:, None, None, None], _blurred(pixels, sigma, radius), pixels)
-
-
-def _blurred(pixels: Tensor, sigma: Tensor, radius: int) -> Tensor:
-    distance = torch.arange(radius + 1, dtype=torch.float64, device=pixels.device)
-    weights = keyed.exp(distance * distance / (sigma.to(torch.float64) * sigma * -2.0).unsqueeze(1))
-    weights = (weights / (weights.cumsum(1)[:, -1:] * 2.0 - 1.0)).to(torch.float32)[:, :, None, None, None]
-    for axis in (2, 3):
-        n = pixels.shape[axis]
-        padded = F.pad(pixels, (0, 0, radius, radius) if axis == 2 else (radius, radius, 0, 0), mode="reflect")
-        pixels = pixels * weights[:, 0]
-        for k in range(1, radius + 1):
-            pixels.add_((padded.narrow(axis, radius - k, n) + padded.narrow(axis, radius + k, n)).mul_(weights[:, k]))
-    return pixels

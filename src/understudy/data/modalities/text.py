@@ -89,6 +89,10 @@ class TextModality:
     def restore(cls, signature: dict[str, Any], folder: Path | None) -> TextModality:
         from tokenizers import Tokenizer
 
+        if signature.get("pair") and cls is TextModality:
+            from understudy.data.modalities.text_pair import TextPairModality
+
+            return TextPairModality.restore(signature, folder)
         if folder is None:
             raise UserError("a text modality is rebuilt from its tokenizer.json: name the folder that holds it")
         path = folder / FILE
@@ -108,6 +112,10 @@ class TextModality:
         lengths[-1] = longest
         tokens = 1 + keyed.integers(keyed.fold(keyed.fold(0, "example"), torch.arange(count)), self.vocabulary - 1, (longest,))
         return {"tokens": tokens * (torch.arange(longest) < lengths.unsqueeze(1)), "length": lengths}
+
+    def with_tokens_of(self, other: TextModality) -> TextModality:
+        """The same kind of texts in the tokens of ``other``."""
+        return type(self)(other.tokenizer, other.length, other.special, other.pad, other.mask)
 
     def encode(self, original: str) -> Inputs:
         """``{"tokens": int64 [L], "length": int64 []}``, cut to ``length`` and not padded."""
@@ -137,7 +145,7 @@ class TextModality:
             case "strong":
                 tokens, padding = self._thinned(tokens, padding, keys, drop=0.15, span=0.6, reach=3.0, **options)
             case _:
-                raise UserError(f"texts have no view '{name}': choose one of {', '.join(self.views)}")
+                raise UserError(f"{self.noun} have no view '{name}': choose one of {', '.join(self.views)}")
         return View(name, {"tokens": tokens, "padding": padding}, keys)
 
     def _content(self, tokens: Tensor, padding: Tensor) -> Tensor:
