@@ -8,8 +8,12 @@ never saw takes out nothing.
 
 Not run on seeds 0 to 4 yet. Tried on seeds 100 and 101 in plain logistic regression, for 60 and 80 % noise, three rates and weight decays: xi of 1.1 to 1.4 was below xi
 of 1 in most (by up to 0.05 where the teacher had not learned the noise by heart), and above it by at most 0.02, with 80 % noise on one of the two seeds.
-Training all of a small network showed none either (xi 1: 0.58, 1.2: 0.56, 1.4: 0.52, teacher 0.56). The paper's gains come with hundreds of wide features and
-weight decay chosen for each; nothing of them has been seen here.
+Training all of a small network showed none either (xi 1: 0.58, 1.2: 0.56, 1.4: 0.52, teacher 0.56).
+
+What it takes is what the paper has, more features than samples and a teacher that has learned the noise by heart. With 384 features and 200 digits, 40 % of the labels redrawn, logistic
+regression outside this package gave 0.698, 0.711 and 0.715 for xi of 1, 1.2 and 1.5 on seed 100 and 0.655, 0.668 and 0.665 on 101 (teachers 0.654 and 0.602, which knew 0.75 and
+0.73 of their labels); 1,300 docstrings on 256 features with weight decay 0.438, 0.440, 0.448 and, for 2, 0.461 (teacher 0.425). Here a step passes the frozen network
+twice, and seven arms of such a width take minutes a seed: that claim is still to be run.
 """
 
 import torch

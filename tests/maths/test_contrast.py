@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.special import log_softmax
 
 from understudy import maths
 
@@ -123,3 +124,10 @@ def test_class_pairs_are_means_over_both_kinds() -> None:
     found = maths.class_pairs(torch.tensor(z), torch.tensor(labels), torch.tensor(w))
     np.testing.assert_allclose(found, np.mean(kinds[True]) + np.mean(kinds[False]), rtol=1e-10)
     assert maths.class_pairs(torch.tensor(z[:1]), torch.tensor(labels[:1])) == 0
+
+
+def test_matched_pairs_is_the_mean_of_both_cross_entropies() -> None:
+    a, b = (RNG.normal(size=(6, 4)) for _ in range(2))
+    logits = 7.0 * (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+    expected = -0.5 * (np.diag(log_softmax(logits, 1)).mean() + np.diag(log_softmax(logits, 0)).mean())
+    np.testing.assert_allclose(maths.matched_pairs(torch.tensor(a), torch.tensor(b), 7.0), expected, rtol=1e-12)

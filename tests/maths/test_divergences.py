@@ -203,3 +203,14 @@ def test_flipped_cross_entropy_has_the_student_outside_the_logarithm() -> None:
     found = maths.flipped_cross_entropy(torch.tensor(z), torch.tensor(q))
     np.testing.assert_allclose(found, -(softmax(z, -1) * np.log(q)).sum(-1))
     assert bool(torch.isfinite(maths.flipped_cross_entropy(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]))).all())
+
+
+def test_layer_distance_by_hand() -> None:
+    a, b = (torch.randn(3, 5, 7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
+    x, y = a.numpy(), b.numpy()
+    cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
+    expected = np.abs(x - y).mean(-1) + 0.5 * np.log1p(np.exp(-cosine))
+    np.testing.assert_allclose(maths.layer_distance(a, b, 0.5).numpy(), expected, rtol=1e-6)
+    student, teacher = a.clone().requires_grad_(), b.clone().requires_grad_()
+    maths.layer_distance(student, teacher).sum().backward()
+    assert student.grad is not None and teacher.grad is None

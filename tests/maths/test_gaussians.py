@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.linalg import sqrtm
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from understudy import maths
@@ -37,3 +38,22 @@ def test_divergence_is_both_kl_together() -> None:
     p, q = MultivariateNormal(mean, one), MultivariateNormal(other_mean, other)
     torch.testing.assert_close(maths.normal_divergence(mean, one, other_mean, other), kl_divergence(p, q) + kl_divergence(q, p))
     assert abs(float(maths.normal_divergence(mean, one, mean, one))) < 1e-9
+
+
+def test_frechet_distance_by_the_matrix_root() -> None:
+    a, b = RNG.normal(size=(200, 4)) @ RNG.normal(size=(4, 4)), RNG.normal(size=(150, 4)) + 0.5
+    first, second = np.cov(a.T), np.cov(b.T)
+    root = sqrtm(first @ second).real
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * root)
+    np.testing.assert_allclose(maths.frechet(torch.tensor(a), torch.tensor(b)), expected, rtol=1e-9)
+    assert abs(float(maths.frechet(torch.tensor(a), torch.tensor(a)))) < 1e-9
+    np.testing.assert_allclose(maths.frechet(torch.tensor(a), torch.tensor(a + 2.0)), 16.0, rtol=1e-9)
+
+
+def test_moments_distance() -> None:
+    x, mean, variance = RNG.normal(size=(6, 3, 2, 2)), RNG.normal(size=3), RNG.uniform(1, 2, size=3)
+    want = np.linalg.norm(x.mean((0, 2, 3)) - mean) + np.linalg.norm(x.var((0, 2, 3)) - variance)
+    found = maths.moments_distance(torch.tensor(x), torch.tensor(mean), torch.tensor(variance))
+    np.testing.assert_allclose(float(found), want, rtol=1e-12)
+    flat = torch.tensor(x[:, :, 0, 0])
+    np.testing.assert_allclose(float(maths.moments_distance(flat, flat.mean(0), flat.var(0, correction=0))), 0, atol=1e-12)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from understudy import maths
@@ -52,3 +53,16 @@ def test_best_label_share() -> None:
     found = maths.best_label_share(*(torch.tensor(x) for x in (truth, a, b)))
     assert found == pytest.approx(min(errors, key=lambda share: errors[share]), abs=1e-3)
     assert maths.best_label_share(torch.tensor(truth), torch.tensor(a), torch.tensor(a)) == 1.0
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+def test_principal(whiten: bool) -> None:
+    x = RNG.normal(size=(40, 6)) @ RNG.normal(size=(6, 6)) + 1
+    want = PCA(4, whiten=whiten).fit_transform(x) * (np.sqrt(40 / 39) if whiten else 1)  # N - 1 there
+    np.testing.assert_allclose(maths.principal(torch.tensor(x), 4, whiten).abs(), np.abs(want), atol=1e-10)
+
+
+def test_directions_without_content_are_not_blown_up() -> None:
+    x = torch.cat([torch.randn(30, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), torch.zeros(30, 1)], 1)
+    z = maths.principal(x, 3, whiten=True)
+    np.testing.assert_allclose(z.square().mean(0), [1, 1, 0], atol=1e-10)

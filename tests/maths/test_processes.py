@@ -18,6 +18,7 @@ COUPLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": lambda a, b: maths.nt_xent(a, b, 0.2),
     "info_nce": lambda a, b: maths.info_nce((a, b, a * b), 0.1),
     "koleo": lambda a, b: maths.koleo(a) + maths.koleo(b),
+    "matched_pairs": lambda a, b: maths.matched_pairs(a, b, 5.0),
     "barlow": maths.barlow,
 }
 PER_SAMPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from understudy.claims import learn, solved
 from understudy.data import problems
 from understudy.data.modalities import GenerationModality
 from understudy.errors import UserError
+from understudy.teachers import Stored, label_tokens, token_store_for
 from understudy.teachers.kinds import Frozen
 
 _spec = spec_from_file_location("writing", Path(__file__).with_name("writing.py"))
@@ -91,3 +93,49 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
     unanswered = problems.hidden(writing.task()[0], 0, 1)
     with pytest.raises(UserError, match="reads given answers"):
         training.made("gkd", unanswered, tmp_path, fresh(), {"on_policy": 0.5}, Frozen(writing.start().clone()))
+
+
+@pytest.mark.parametrize("divergence", ["jsd", "forward", "reverse"])
+def test_without_logits_of_all_tokens_it_is_the_same(divergence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Losses and gradients with the linear map to the vocabulary fused into the divergence, and through whole logits."""
+    system = made(tmp_path, divergence=divergence, on_policy=0.0)
+    batch = writing.task()[0].batch(torch.arange(8))
+    found = []
+    for teacher in (system.task.teacher, Plain(system.task.teacher)):
+        system.task = replace(system.task, teacher=teacher)
+        system.student.zero_grad()
+        losses = system.losses(everything=batch)["divergence"]
+        losses.mean().backward()
+        found.append([losses, *(p.grad for p in system.student.parameters())])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+class Plain(Frozen):
+    """A teacher that gives logits alone."""
+
+    def __init__(self, other: Any):
+        super().__init__(other.model)
+
+    def states(self, *_: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize("codec", ["topk", "draws"])
+def test_a_student_learns_from_stored_tokens(codec: str, tmp_path: Path) -> None:
+    """What the teacher said is on disk, and the teacher gone."""
+    known, _, test = writing.task()
+    teacher = Frozen(learn("sft", writing.start(), known, seed=7, steps=80, train__batch=32, optim__lr=4e-3).student)
+    store = token_store_for(tmp_path, teacher, known, codec, k=8)
+    label_tokens(teacher, known, store)
+    common = {"seed": 7, "steps": 60, "train__batch": 32, "optim__lr": 4e-3}
+    settings = {"on_policy": 0.0, "divergence": "forward"}
+    after = [solved(learn("gkd", fresh(), known, settings=settings, teacher=t, **common).student, test, writing.CHECK) for t in (Stored(tmp_path), teacher)]
+    assert after[0] > 0.15 and after[0] > after[1] - 0.15, after
+
+
+def test_stored_tokens_of_own_answers_do_not_exist(tmp_path: Path) -> None:
+    known = writing.task()[0]
+    store = token_store_for(tmp_path / "labels", Frozen(writing.start().clone()), known, "topk", k=4)
+    with pytest.raises(UserError, match=r"set gkd.on_policy=0 and gkd.divergence=forward"):
+        training.made("gkd", known, tmp_path, fresh(), {}, Stored(store.folder), train__batch=8)

@@ -5,21 +5,23 @@ receives a gradient. A loss that treats samples separately returns ``[B]`` witho
 the batch of all processes, computed in full on every process (see ``understudy.collective``).
 """
 
-from understudy.maths import schedules
+from understudy.maths import flow, schedules
 from understudy.maths.adversarial import reversed_gradient, told_apart
-from understudy.maths.assignment import bag_of_words, centred_softmax, dino_loss, ibot_loss, kmeans, sinkhorn_knopp, updated_centre
+from understudy.maths.assignment import aligned, bag_of_words, centred_softmax, dino_loss, ibot_loss, kmeans, sinkhorn_knopp, updated_centre
 from understudy.maths.average import ema_update, interpolated, parameter_distance, weighted_mean
 from understudy.maths.calibration import accuracy_interval, brier, ece, fit_temperature, paired_difference, reliability
 from understudy.maths.chunks import bernoulli_kl, chunk_sums, mass_of, merged
-from understudy.maths.contrast import class_pairs, info_nce, koleo, leave_one_out, margin_pairs, nt_xent
+from understudy.maths.contrast import class_pairs, info_nce, koleo, leave_one_out, margin_pairs, matched_pairs, nt_xent
 from understudy.maths.crowd import agreement, dawid_skene, tallied, vote_shares, vote_softmax
 from understudy.maths.decorrelation import barlow, cross_correlation, whitened, whitening_mse
+from understudy.maths.dense import UNLABELLED, between, carried, mean_overlap, overlaps, pixel_cross_entropy
 from understudy.maths.divergences import (
     cosine_distance,
     expand_topk,
     flipped_cross_entropy,
     jsd,
     kl,
+    layer_distance,
     nkd,
     reverse_kl,
     soft_cross_entropy,
@@ -29,8 +31,10 @@ from understudy.maths.divergences import (
     uskd,
     zipf_labels,
 )
-from understudy.maths.gaussians import normal_divergence, passing_moments
-from understudy.maths.linear import best_label_share, ridge
+from understudy.maths.fused import fused_divergence, fused_topk_kl
+from understudy.maths.gaussians import frechet, moments_distance, normal_divergence, passing_moments
+from understudy.maths.geometry import chamfer, depth_image, farthest_points
+from understudy.maths.linear import best_label_share, principal, ridge
 from understudy.maths.preference import (
     balance,
     dpo,
@@ -47,7 +51,7 @@ from understudy.maths.quantization import fake_quantised
 from understudy.maths.reconstruction import masked_cross_entropy, masked_mean, masked_squared_error, norm_pixel_target, patchify, unpatchify
 from understudy.maths.relations import cosines, gram_distance, matched_among, neighbour_kl, relation, relation_kl
 from understudy.maths.representation import class_means, nearest, neighbours_mean, rankme, soft_neighbourhood_density, statistics_shift, weighted_knn
-from understudy.maths.sampling import next_token
+from understudy.maths.sampling import next_token, tokens_at
 from understudy.maths.search import expected_improvement
 from understudy.maths.semantics import latent_semantics
 from understudy.maths.targets import (
@@ -64,6 +68,7 @@ from understudy.maths.targets import (
     pseudo_labels,
     purified,
     select_balanced,
+    select_most,
     select_top,
     sharpen,
     smooth,
@@ -72,6 +77,11 @@ from understudy.maths.targets import (
 )
 
 __all__ = [
+    "chamfer",
+    "depth_image",
+    "farthest_points",
+    "aligned",
+    "UNLABELLED",
     "accuracy_interval",
     "allotment",
     "agreement",
@@ -81,8 +91,10 @@ __all__ = [
     "bag_of_words",
     "barlow",
     "bernoulli_kl",
+    "between",
     "best_label_share",
     "brier",
+    "carried",
     "chunk_sums",
     "centred_softmax",
     "certainty",
@@ -105,6 +117,10 @@ __all__ = [
     "fake_quantised",
     "fit_temperature",
     "flipped_cross_entropy",
+    "flow",
+    "frechet",
+    "fused_divergence",
+    "fused_topk_kl",
     "gram_distance",
     "group_advantage",
     "ibot_loss",
@@ -115,6 +131,7 @@ __all__ = [
     "kl_estimate",
     "kmeans",
     "koleo",
+    "layer_distance",
     "lead",
     "leave_one_out",
     "kto",
@@ -126,8 +143,11 @@ __all__ = [
     "masked_squared_error",
     "masked_sum",
     "mass_of",
+    "mean_overlap",
     "merged",
+    "moments_distance",
     "matched_among",
+    "matched_pairs",
     "nearest",
     "neighbours_mean",
     "neighbour_kl",
@@ -136,12 +156,15 @@ __all__ = [
     "norm_pixel_target",
     "normal_divergence",
     "nt_xent",
+    "overlaps",
     "paired_difference",
     "parameter_distance",
     "pass_at_k",
+    "pixel_cross_entropy",
     "passing_moments",
     "patchify",
     "policy_gradient",
+    "principal",
     "progressive",
     "pseudo_labels",
     "purified",
@@ -154,6 +177,7 @@ __all__ = [
     "ridge",
     "schedules",
     "select_balanced",
+    "select_most",
     "select_top",
     "sharpen",
     "sinkhorn_knopp",
@@ -167,6 +191,7 @@ __all__ = [
     "token_log_probabilities",
     "tallied",
     "told_apart",
+    "tokens_at",
     "topk_kl",
     "two_groups",
     "unpatchify",

@@ -98,6 +98,14 @@ def kmeans(points: Tensor, clusters: int, key: int, iterations: int = 50) -> tup
     return assignment, centroids + offset
 
 
+def aligned(centroids: Tensor, means: Tensor, there: Tensor) -> Tensor:
+    """The class that each cluster belongs to, the one whose mean is nearest to its centroid (M3S, 1902.11038, section 3.3): ``[M, D]``, ``[C, D]`` -> int64 ``[M]``.
+
+    ``there`` bool ``[C]``: which classes have a mean.
+    """
+    return torch.cdist(centroids, means).masked_fill(~there, torch.inf).argmin(-1)
+
+
 def _plus_plus(points: Tensor, clusters: int, key: int) -> Tensor:
     """k-means++ (Arthur and Vassilvitskii, 2007): each next centre is drawn with probability proportional to its squared distance to the nearest one so far."""
     index = torch.arange(len(points), device=points.device)

@@ -35,6 +35,19 @@ def nt_xent(za: Tensor, zb: Tensor, temperature: float) -> Tensor:
 
 
 @in_float32
+def matched_pairs(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
+    """CLIP's loss (2103.00020, figure 3), coupled: ``[B, D]`` twice, the factor of their cosines -> scalar.
+
+    The mean of both cross-entropies over the batch of all processes: of every a among all b, and of every b among all a. Vectors are L2-normalised here.
+    """
+    # Scaled before they are gathered, so that each process contributes its own part to the gradient of a learned scale.
+    a, b = collective.gather(scale * F.normalize(a, dim=-1)), collective.gather(F.normalize(b, dim=-1))
+    logits = a @ b.T
+    own = torch.arange(len(a), device=a.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+@in_float32
 def margin_pairs(
     a: Tensor, b: Tensor, same: Tensor, weights: Tensor | None = None, *, margin: float = 1.0, distance: Literal["cosine", "squared"] = "cosine"
 ) -> Tensor:

@@ -176,3 +176,10 @@ def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cosine of the angle between ``student`` and sg(``teacher``): ``[..., D]`` -> ``[...]`` in 0..2."""
     return 1 - F.cosine_similarity(student, teacher.detach(), dim=-1)
+
+
+@in_float32
+def layer_distance(student: Tensor, teacher: Tensor, cosine: float = 1.0) -> Tensor:
+    """mean_d |student - teacher| - ``cosine`` log sigmoid(cos(student, teacher)) (DistilHuBERT, 2110.01900, equation 1): ``[..., D]`` -> ``[...]``."""
+    teacher = teacher.detach()
+    return (student - teacher).abs().mean(-1) - cosine * F.logsigmoid(F.cosine_similarity(student, teacher, dim=-1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from understudy import collective
 from understudy.maths.precision import in_float32
 
 
@@ -27,3 +28,31 @@ def normal_divergence(mean: Tensor, covariance: Tensor, other_mean: Tensor, othe
     gap = other_mean - mean
     traces = (other_precision * covariance.T).sum() + (precision * other_covariance.T).sum()
     return 0.5 * (traces - 2 * len(mean) + gap @ (precision + other_precision) @ gap)
+
+
+@torch.no_grad()
+def frechet(features: Tensor, others: Tensor) -> Tensor:
+    """Fréchet distance between two sets of features as normal distributions (FID, 1706.08500, section 2): ``[N, D]``, ``[M, D]`` -> scalar, in float64.
+
+    |m_1 - m_2|^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)). It shrinks with N and M as they grow: compare sets of one size only.
+    """
+    a, b = features.double(), others.double()
+    first, second = torch.cov(a.T).view(a.shape[1], -1), torch.cov(b.T).view(b.shape[1], -1)
+    values, vectors = torch.linalg.eigh(first)
+    root = vectors * values.clamp_min(0).sqrt() @ vectors.T
+    # C_1^(1/2) C_2 C_1^(1/2) has the eigenvalues of C_1 C_2, and is symmetric.
+    cross = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
+    return (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * cross
+
+
+@in_float32
+def moments_distance(x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """|mean of x - mean| + |variance of x - variance|, Euclidean, over the batch of all processes and all places: ``[B, C, ...]``, ``[C]`` twice -> scalar.
+
+    How far what enters a batch normalisation is from what it has seen in training (DeepInversion, 1912.08795, equation 4). Coupled.
+    """
+    axes, shape = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
+    count = collective.world() * x.numel() / x.shape[1]
+    own = collective.total(x.sum(axes)) / count
+    spread = collective.total((x - own.view(shape)).square().sum(axes)) / count
+    return (own - mean).norm() + (spread - variance).norm()

@@ -1,4 +1,4 @@
-"""Ridge regression in closed form, and what becomes of it when it learns from itself."""
+"""Ridge regression in closed form, what becomes of it when it learns from itself, and principal components."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def best_label_share(truth: Tensor, by_labels: Tensor, by_teacher: Tensor) -> fl
     gap = (by_labels - by_teacher).double()
     size = gap.square().sum()
     return float((gap * (truth - by_teacher)).sum() / size) if size > 0 else 1.0
+
+
+@torch.no_grad()
+def principal(points: Tensor, components: int, whiten: bool = False) -> Tensor:
+    """The first principal components of points ``[N, D]``, by falling variance, in the points' type: ``[N, components]``.
+
+    With ``whiten`` each is divided by its standard deviation, taken as at least sqrt(1e-5) of the largest, so that directions without content stay small.
+    """
+    x = points.double()
+    x = x - x.mean(0)
+    variances, directions = torch.linalg.eigh(x.T @ x / len(x))
+    variances, directions = variances.flip(0)[:components], directions.flip(1)[:, :components]
+    scores = x @ directions
+    if whiten:
+        scores = scores / variances.clamp_min(1e-5 * variances[0]).clamp_min(torch.finfo(x.dtype).tiny).sqrt()
+    return scores.to(points.dtype)

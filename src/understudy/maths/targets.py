@@ -100,6 +100,13 @@ def select_balanced(confidence: Tensor, labels: Tensor, classes: int, fraction: 
     return confidence >= class_thresholds(confidence, labels, classes, fraction)[labels]
 
 
+def select_most(confidence: Tensor, labels: Tensor, classes: int, count: int) -> Tensor:
+    """The ``count`` most confident samples of every predicted class, all where there are fewer: ``[N]``, int64 ``[N]`` -> bool ``[N]``. Of equals the first."""
+    order = confidence.argsort(descending=True, stable=True)
+    rank = torch.nn.functional.one_hot(labels[order], classes).cumsum(0).gather(1, labels[order].unsqueeze(1)).squeeze(1)
+    return torch.zeros_like(labels, dtype=torch.bool).scatter(0, order, rank <= count)
+
+
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
     """N / (K n_c) for a sample of class c, which n_c of the N samples have, K classes being there: int64 ``[N]`` -> ``[N]``.
 

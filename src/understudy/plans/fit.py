@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from understudy import maths, models, systems
+from understudy.data.modalities import SegmentationModality
+from understudy.data.modalities.molecule import rdkit
 from understudy.engine.loop import Collapsed
-from understudy.models.predict import predict
+from understudy.models.predict import answers
 from understudy.models.student import Student
 from understudy.models.text import TextTransformer
 from understudy.settings import Settings, parse_duration
@@ -26,11 +29,15 @@ card = Card(
     paper="",
     year=2026,
     family="plans",
-    modalities=("image", "text", "table"),
+    modalities=("image", "text", "table", "segmentation"),
     needs="labels",
     idea="Further pre-training with self-distillation on everything, fine-tuning on the labels, then rounds of self-training; a teacher and a smaller student "
     "add distillation. Each stage must help on validation, or it is dropped.",
 )
+
+
+OWN: dict[str, Callable[[], str]] = {"molecule": lambda: "mlm" if rdkit() is None else "chemberta-2", "points": lambda: "multiview-mae"}
+"""What pre-trains the kinds of data that have a system of their own; computing properties of molecules needs RDKit."""
 
 
 class SplitSettings(Settings):
@@ -45,10 +52,13 @@ class FitSettings(SplitSettings):
 
     pretrain: str = Field(
         "auto",
-        description="System that pre-trains the backbone without labels; 'off' leaves it out. 'auto': lsa for a built-in text model that has learned nothing yet, "
-        "otherwise sdfp.",
+        description="System that pre-trains the backbone without labels; 'off' leaves it out. 'auto': chemberta-2 for molecules, multiview-mae for points, lsa for a built-in text model that has "
+        "learned nothing yet, otherwise sdfp.",
     )
-    selftrain: str = Field("fixmatch", description="System that labels the unlabelled samples and learns them; 'off' leaves it out.")
+    selftrain: str = Field(
+        "auto",
+        description="System that labels the unlabelled samples and learns them; 'off' leaves it out. 'auto': fst for images with masks, otherwise fixmatch.",
+    )
     smaller: str | None = Field(None, description="Model, as --student takes them, that the result is distilled into at the end; null: none.")
     enough: int = Field(400, ge=1, description="Unlabelled samples below which nothing is pre-trained.")
     control_share: float = Field(0.1, gt=0, description="Share of the time for the control, which has the labels only.")
@@ -101,7 +111,7 @@ class Fit(Plan):
         self.spent = 0.0
 
     def run(self) -> Outcome:
-        s, task, shares = self.settings, self.task, self.shares()
+        task, shares = self.task, self.shares()
         best = control = self.judged("control", self.trained("control", "supervised", task.student))
         self.record(control, True, "labels only: what every stage must beat")
 
@@ -112,7 +122,7 @@ class Fit(Plan):
         if "distill" in shares and (taught := self.tried("distill", "kd", best.student, teacher=task.teacher)):
             best = self.better(self.judged("distill", taught), best)
 
-        if "self-train" in shares and (self_trained := self.tried("self-train", s.selftrain, best.student, settings=self.first_teacher_is_given())):
+        if "self-train" in shares and (self_trained := self.tried("self-train", self.selftrains, best.student, settings=self.first_teacher_is_given())):
             best = self.better(self.judged("self-train", self_trained), best)
 
         if self.smaller is not None:
@@ -127,13 +137,24 @@ class Fit(Plan):
         """The system of the first stage."""
         if self.settings.pretrain != "auto":
             return self.settings.pretrain  # type: ignore[no-any-return]
+        own = OWN.get(self.task.train.modality.name)
+        if own is not None:
+            return own()
         return "lsa" if self.untaught and isinstance(self.task.student.backbone, TextTransformer) else "sdfp"
+
+    @property
+    def selftrains(self) -> str:
+        """The system that learns what has no label."""
+        if self.settings.selftrain != "auto":
+            return self.settings.selftrain  # type: ignore[no-any-return]
+        return "fst" if isinstance(self.task.train.modality, SegmentationModality) else "fixmatch"
 
     def shares(self) -> dict[str, float]:
         """The share of the time of every stage that this task has, in their order; they sum to one."""
         s, unlabelled = self.settings, len(self.task.train.unlabelled)
         wanted = {"control": s.control_share}
-        if s.pretrain != "off" and unlabelled >= s.enough:
+        pretrains = s.pretrain != "off" and systems.get(self.pretrains).card.takes(self.task.train.modality.name)
+        if pretrains and unlabelled >= s.enough:
             wanted |= {"pretrain": s.pretrain_share, "fine-tune": s.finetune_share}
         if self.task.teacher is not None:
             wanted["distill"] = s.distill_share
@@ -145,7 +166,7 @@ class Fit(Plan):
 
     def outline(self) -> str:
         """What the plan will do, in one sentence."""
-        doing = {"control": "labels only", "pretrain": self.pretrains, "fine-tune": "labels", "self-train": self.settings.selftrain}
+        doing = {"control": "labels only", "pretrain": self.pretrains, "fine-tune": "labels", "self-train": self.selftrains}
         parts = [f"{name} ({doing.get(name, 'kd')}) {share:.0%}" for name, share in self.shares().items()]
         return "; ".join(parts)
 
@@ -160,7 +181,7 @@ class Fit(Plan):
 
     def first_teacher_is_given(self) -> dict[str, Any]:
         """The setting by which a system of rounds takes the student as its first teacher, where it has that choice."""
-        return {"fine_tune_first": False} if "fine_tune_first" in systems.get(self.settings.selftrain).Settings.model_fields else {}
+        return {"fine_tune_first": False} if "fine_tune_first" in systems.get(self.selftrains).Settings.model_fields else {}
 
     def trained(self, name: str, slug: str, student: Student, teacher: Teacher | None = None, settings: dict[str, Any] | None = None) -> Student:
         """Run a stage; what it takes counts against the time of the plan, also where an earlier process did it."""
@@ -203,7 +224,7 @@ class Fit(Plan):
 
     def validation_logits(self, student: Student) -> tuple[Tensor, Tensor]:
         assert self.task.validation is not None, "fit holds a part of the labels out"
-        return predict(student, self.task.validation), self.task.validation.labels
+        return answers(student, self.task.validation)
 
     def temperature(self, student: Student) -> float:
         return _temperature(*self.validation_logits(student))

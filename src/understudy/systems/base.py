@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy import collective, keyed
+from understudy.data.modalities import KINDS, SceneModality
 from understudy.data.samples import Batch, Samples
 from understudy.engine import checkpoint, distribution, loop, optimizers
 from understudy.engine.run import Run, write_atomically
@@ -63,6 +64,14 @@ class Card:
     equations: tuple[str, ...] = ()
     unknown: str = ""
     """What could not be found out, and what was decided instead."""
+
+    def takes(self, modality: str) -> bool:
+        """Whether the system works on this kind of data. What works on a kind works on one made from it, such as molecules from texts; what works on images,
+        texts and tables alike works on every kind whose samples can be altered and stay what they are."""
+        kind, general = KINDS[modality], {"image", "text", "table"} <= set(self.modalities)
+        if issubclass(kind, SceneModality):  # labels that are drawn are no classes: only who says so can learn them
+            return modality in self.modalities
+        return any(issubclass(kind, KINDS[name]) for name in self.modalities) or general and {"weak", "strong"} <= set(kind.views)
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class System(metaclass=ABCMeta):  # the base class ABC has no __dict__, and FSDP
             )
         if "verifier" in needs and task.reward is None:
             raise UserError(f"{name} learns from answers that were checked; give --verifier with a Python file that has a function verify")
-        if task.train.modality.name not in self.card.modalities:
+        if not self.card.takes(task.train.modality.name):
             raise UserError(f"{name} works on {', '.join(self.card.modalities)}, and the data are {task.train.modality.name}")
 
     @abstractmethod

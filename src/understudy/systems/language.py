@@ -10,17 +10,22 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from understudy import collective, keyed
+from understudy import collective, keyed, maths
 from understudy.data.modalities.generation import Exchange
 from understudy.data.problems import exchanges_of, samples_of
-from understudy.data.samples import Samples
+from understudy.data.samples import Batch, Samples, View
 from understudy.engine import distribution
 from understudy.errors import UserError
 from understudy.labels.answers import Answer, AnswerStore
+from understudy.maths.fused import Divergence
 from understudy.models import Policy, Student, io
 from understudy.settings import Settings
 from understudy.systems.base import Rounds, Task
+from understudy.teachers.base import Teacher, Words
+from understudy.teachers.kinds import Frozen
+from understudy.teachers.stored import Stored
 from understudy.teachers.writers import PolicyWriter, Sampling, VllmWriter, Writer
 
 _AT_ONCE = 1024
@@ -195,8 +200,44 @@ class AnswerRounds(Rounds):
         return stage.student
 
 
+def told_apart_at_tokens(student: Policy, teacher: Teacher, batch: Batch, view: View, divergence: Divergence, beta: float) -> Tensor:
+    """How far a student is from its teacher at the tokens of the answers in a view, mean over each: ``[B]``.
+
+    ``divergence`` as ``maths.fused_divergence``. Where both models are states and a linear map, or the teacher's answers are stored, nobody holds tokens x vocabulary.
+    """
+    answer, head = view.inputs["answer"][:, 1:], student.backbone.head  # what is read at t - 1 says token t
+    known = teacher(batch, view).words if "words" in teacher.offers else None
+    live = teacher.states(batch, view) if known is None and isinstance(teacher, Frozen) else None
+    if head is None or (known is None and live is None):
+        said = student(view.inputs)[:, :-1]
+        p = known if known is not None else teacher(batch, view).logits
+        assert p is not None, "a policy gives logits"
+        if isinstance(p, Words):
+            distance = said.new_zeros(answer.shape, dtype=torch.float32)
+            distance[answer] = maths.topk_kl(indices=p.indices, probabilities=p.probabilities, student_logits=said[answer], tail=p.tail)
+        else:
+            sides = {"teacher_logits": p[:, :-1], "student_logits": said}
+            distance = maths.jsd(**sides, beta=beta) if divergence == "jsd" else (maths.kl if divergence == "forward" else maths.reverse_kl)(**sides)
+        return maths.masked_mean(distance, answer)
+    weights = (answer / answer.sum(1, keepdim=True).clamp_min(1))[answer]
+    states = student.backbone.states(view.inputs)[:, :-1][answer]
+    if known is not None:
+        losses = maths.fused_topk_kl(states, head.weight, head.bias, **known._asdict(), weights=weights)
+    else:
+        assert live is not None
+        theirs, map = live
+        losses = maths.fused_divergence(
+            states, head.weight, head.bias, teacher_hidden=theirs[:, :-1][answer], teacher_weight=map.weight, teacher_bias=map.bias,
+            divergence=divergence, beta=beta, weights=weights,
+        )  # fmt: skip
+    return losses.new_zeros(len(batch)).index_add(0, answer.nonzero(as_tuple=True)[0], losses)
+
+
 def require_same_tokens(name: str, task: Task) -> None:
     """Raises UserError for a teacher that reads texts as other tokens than the student does."""
+    if isinstance(task.teacher, Stored):
+        task.teacher.store.require(tokenizer=task.student.modality.signature().get("tokenizer"))
+        return
     reads = getattr(getattr(task.teacher, "model", task.student), "modality", None)
     if reads is None or reads.signature() != task.student.modality.signature():
         raise UserError(f"{name} compares teacher and student token by token, and theirs are not the same; use one tokenizer and length for both, or alm")

@@ -7,13 +7,14 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from understudy import keyed, maths
+from understudy import keyed
 from understudy.data.samples import Batch, View
 from understudy.errors import UserError
 from understudy.models import Policy
 from understudy.settings import Settings
 from understudy.systems.base import Card, Objective, Task
-from understudy.systems.language import require_same_tokens
+from understudy.systems.language import require_same_tokens, told_apart_at_tokens
+from understudy.teachers.stored import Stored
 
 card = Card(
     slug="gkd",
@@ -61,6 +62,8 @@ class GKD(Objective):
     def check(self, task: Task) -> None:
         super().check(task)
         require_same_tokens(self.card.slug, task)
+        if isinstance(task.teacher, Stored) and (self.settings.on_policy > 0 or self.settings.divergence != "forward"):
+            raise UserError("stored labels are of given answers and of the likely words alone; set gkd.on_policy=0 and gkd.divergence=forward to learn them")
         if self.settings.on_policy < 1 and not len(task.train.labelled):
             raise UserError("gkd reads given answers where on_policy is below 1, and there are none; give answers or leave on_policy at 1")
 
@@ -68,10 +71,8 @@ class GKD(Objective):
         view = self.own(everything) if self.turn() else everything.view("plain")
         teacher = self.task.teacher
         assert teacher is not None, "it was checked"
-        p = teacher(everything, view).logits
-        assert p is not None, "a policy gives logits"
-        distance = self.distance(p[:, :-1], self.student(view.inputs)[:, :-1])  # the logits at t - 1 are those of token t
-        return {"divergence": everything.weighted(maths.masked_mean(distance, view.inputs["answer"][:, 1:]))}
+        distance = told_apart_at_tokens(self.student, teacher, everything, view, self.settings.divergence, self.settings.beta)
+        return {"divergence": everything.weighted(distance)}
 
     def turn(self) -> bool:
         """Whether this step is on-policy: the same for all processes."""
@@ -82,13 +83,3 @@ class GKD(Objective):
         prompts, keys = batch.view("prompt"), batch.random("answers")
         answers = self.student.write(prompts.inputs, keys, longest=self.settings.longest, temperature=self.settings.temperature)
         return View("own", self.student.continued(prompts.inputs, answers), keys)
-
-    def distance(self, teacher: Tensor, student: Tensor) -> Tensor:
-        """D at every place: ``[B, L, V]`` twice -> ``[B, L]``."""
-        match self.settings.divergence:
-            case "forward":
-                return maths.kl(teacher_logits=teacher, student_logits=student)
-            case "reverse":
-                return maths.reverse_kl(teacher_logits=teacher, student_logits=student)
-            case _:
-                return maths.jsd(teacher_logits=teacher, student_logits=student, beta=self.settings.beta)

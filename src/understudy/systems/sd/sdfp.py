@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from understudy import maths
+from understudy import maths, systems
 from understudy.models.student import Student
 from understudy.settings import Settings
 from understudy.systems.base import Card, Outcome, Plan
@@ -56,7 +56,7 @@ class SDFP(Plan):
 
     def run(self) -> Outcome:
         s, start = self.settings, self.task.student
-        masked = "mlm" if self.task.train.modality.name == "text" else "mae"
+        masked = "mlm" if systems.get("mlm").card.takes(self.task.train.modality.name) else "mae"
         ratio = {} if s.ratio is None else {"ratio": s.ratio}
         # Both stages with the same optimiser, as in the paper: else their distances from the start could not be compared.
         student = self.stage("teacher", masked, start, settings=ratio, common={**SDFPStudent.defaults, **self.share(s.teacher_share)}).student

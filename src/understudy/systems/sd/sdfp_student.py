@@ -44,7 +44,7 @@ class SDFPStudent(Objective):
     defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.01, "optim.beta2": 0.95, "train.batch": 64}
 
     def build(self, task: Task) -> None:
-        masked = MLM if task.train.modality.name == "text" else MAE
+        masked = MLM if MLM.card.takes(task.train.modality.name) else MAE
         self.masked = masked(masked.Settings(**({} if self.settings.ratio is None else {"ratio": self.settings.ratio})), task)
         self.student = self.masked.student
         assert task.teacher is not None, "checked by needs"

@@ -19,7 +19,7 @@ card = Card(
     paper="2111.06377",
     year=2022,
     family="ssl-masked",
-    modalities=("image", "table"),
+    modalities=("image", "table", "series", "audio", "graph"),
     needs="nothing",
     idea="Most patches of an image (or some cells of a row) are hidden, and a small decoder predicts them from what the backbone makes of the visible ones. "
     "A vision transformer never sees the hidden patches, so that it is spared their computation; a CNN sees them painted over with a learned colour, "
@@ -41,7 +41,10 @@ class MAESettings(Settings):
     """Settings of ``mae``."""
 
     ratio: float | None = Field(
-        None, gt=0, lt=1, description="Share of the positions hidden; null: 0.75 of an image's patches (2111.06377, section 4.1), 0.3 of a row's cells."
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the positions hidden; null: 0.75 of an image's patches (2111.06377, section 4.1), 0.3 of a row's cells, 0.4 of a series, half of a sound.",
     )
     normalised: bool = Field(True, description="Images: standardise each patch of the target by its own mean and deviation (2111.06377, section 3).")
     view: Literal["plain", "weak", "crop"] = Field(
@@ -61,8 +64,8 @@ class MAE(Objective):
         backbone = self.student.backbone
         self.drop = backbone.drops and backbone.modality == "image"
         self.decoder = decoder_for(backbone, task.key("decoder"), dropped=self.drop, depth=self.settings.depth, normalised=self.settings.normalised)
-        ratio = self.settings.ratio or {"image": 0.75, "table": 0.3}[backbone.modality]
-        self.masking = {"ratio": ratio, "base": self.settings.view} | ({"patch": backbone.patch} if backbone.modality == "image" else {})
+        ratio = self.settings.ratio or {"image": 0.75, "table": 0.3, "series": 0.4, "audio": 0.5, "graph": 0.3}[backbone.modality]
+        self.masking = {"ratio": ratio, "base": self.settings.view} | ({"patch": backbone.patch} if backbone.modality not in ("table", "graph") else {})
 
     def losses(self, everything: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         view = everything.view("masked", **self.masking)

@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from understudy import maths
 from understudy.data.samples import Batch
 from understudy.settings import Settings
 from understudy.systems.base import Card, Objective, Task
@@ -19,7 +18,7 @@ card = Card(
     paper="",
     year=1986,
     family="supervised",
-    modalities=("image", "text", "table"),
+    modalities=("image", "text", "table", "segmentation"),
     needs="labels",
     idea="The student learns the given labels by cross-entropy. No teacher: what a system with a teacher must beat at equal time.",
     equations=("loss = -sum_c y_c log softmax(f(view(x)))_c",),
@@ -45,6 +44,4 @@ class Supervised(Objective):
         self.classify(task)
 
     def losses(self, labelled: Batch) -> dict[str, Tensor]:  # type: ignore[override]
-        logits = self.student(labelled.view(self.settings.view).inputs)
-        targets = maths.smooth(labelled.soft_labels(), self.settings.label_smoothing)
-        return {"cross_entropy": labelled.weighted(maths.soft_cross_entropy(logits, targets))}
+        return {"cross_entropy": labelled.weighted(self.student.losses(labelled, labelled.view(self.settings.view), self.settings.label_smoothing))}
