@@ -33,14 +33,17 @@ class Line:
     date: str
 
 
-def line(row: str, values: Sequence[float], unit: str, most: float, peer: str = "", peer_version: str = "") -> Line:
-    """The median of ``values`` with their quartiles, which must not exceed ``most``."""
+def line(
+    row: str, values: Sequence[float], unit: str, most: float | None = None, peer: str = "", peer_version: str = "", *, least: float | None = None
+) -> Line:
+    """The median of ``values`` with their quartiles, which must not exceed ``most``, or must reach ``least``; without either it is only recorded."""
     low, _, high = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     value = median(values)
     shown = (round(x, 4) for x in (value, low, high))
     value, low, high = shown
-    met = "yes" if value <= most else "no"
-    return Line(row, value, unit, f"<= {most:g}", met, peer, peer_version, low, high, machine(), commit(), datetime.now(UTC).date().isoformat())
+    target = f"<= {most:g}" if most is not None else f">= {least:g}" if least is not None else ""
+    met = "" if not target else "yes" if (value <= most if most is not None else value >= least) else "no"  # type: ignore[operator]
+    return Line(row, value, unit, target, met, peer, peer_version, low, high, machine(), commit(), datetime.now(UTC).date().isoformat())
 
 
 def keep(found: Line) -> None:

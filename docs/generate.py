@@ -212,7 +212,7 @@ def settings_page(told: Sequence[Explanation]) -> str:
     from understudy import settings
     from understudy.plans.fit import FitSettings
     from understudy.verbs.label import LabelSettings
-    from understudy.verbs.session import DataSettings
+    from understudy.verbs.session import DataSettings, StudentSettings
 
     def of(kind: type[settings.Settings], prefix: str = "", only: str | None = None) -> str:
         rows = [s for s in settings.explain(kind, prefix) if only is None or s.name.partition(".")[0] == only or (only == "" and "." not in s.name)]
@@ -231,7 +231,16 @@ def settings_page(told: Sequence[Explanation]) -> str:
     ]  # fmt: skip
     for section in sections:
         parts += [f"### {section}", of(settings.RunSettings, only=section)]
-    parts += ["## Reading data", of(DataSettings, "data."), "## fit", of(FitSettings, "fit."), "## label", of(LabelSettings, "label.")]
+    parts += [
+        "## Reading data",
+        of(DataSettings, "data."),
+        "## The student",
+        of(StudentSettings, "student."),
+        "## fit",
+        of(FitSettings, "fit."),
+        "## label",
+        of(LabelSettings, "label."),
+    ]
     links = ", ".join(f"[{one.slug}](systems/{one.slug}.md#settings)" for one in told if one.settings)
     parts += ["## Each system", f"The settings of a system begin with its name, and are on its page: {links}."]
     return "\n\n".join(parts)

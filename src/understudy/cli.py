@@ -38,21 +38,23 @@ app = typer.Typer(
 )  # fmt: skip
 
 # Options of more than one verb.
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images, CSV, JSONL or Parquet file, or a Hugging Face datasets folder.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of images or sounds, CSV, JSONL or Parquet file, or a Hugging Face datasets folder.")]
 MaybeData = Annotated[Path | None, typer.Argument(metavar="[DATA]", help="Data as for fit.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
 Labels = Annotated[Path | None, typer.Option(metavar="FILE", help="CSV of path or row id, label. Without it: names of folders, or the label column.")]
 Test = Annotated[Path | None, typer.Option(metavar="DATA", help="Labelled data, looked at once, at the end.")]
-MODELS = "auto, small-resnet, small-vit, small-text, small-table, timm:NAME, hf:NAME or run:FOLDER."
+MODELS = "auto, small-resnet, small-vit, small-text, small-table, small-series, small-audio, timm:NAME, hf:NAME or run:FOLDER."
 TEACHERS = "timm:NAME, hf:NAME, run:FOLDER, labels:FOLDER, annotations:FILE or http://SERVER; several make an ensemble."
 Student = Annotated[str | None, typer.Option("--student", "--model", metavar="MODEL", help=MODELS)]
 Teacher = Annotated[list[str] | None, typer.Option(metavar="TEACHER", help=TEACHERS)]
 System = Annotated[str | None, typer.Option(metavar="NAME", help="The method, see: understudy systems --status works.")]
 Budget = Annotated[str | None, typer.Option(metavar="TIME", help="Time to spend, as 90s, 10m or 1h.")]
-TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column that holds the text; text if there is one.")]
+TextColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Column that holds the text; text if there is one. Two, as in first,second, hold pairs of texts.")
+]
 LabelColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column that holds the label, empty where there is none; label if there is one.")]
 IdColumn = Annotated[str | None, typer.Option(metavar="NAME", help="Column that names a row; otherwise its number does.")]
-Modality = Annotated[str | None, typer.Option(metavar="NAME", help="image, text or table, if it cannot be seen from the data.")]
+Modality = Annotated[str | None, typer.Option(metavar="NAME", help="image, text, table, series, audio ..., if it cannot be seen from the data.")]
 
 # Options of every verb.
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where results go.", rich_help_panel="Every verb")]
@@ -111,7 +113,9 @@ def pretrain(
 
 @command("understudy distill photos/ --teacher run:big --student small-resnet --out run")
 def distill(
-    data: Data, *, teacher: Teacher = None, student: Student = None, system: System = None, labels: Labels = None, test: Test = None, budget: Budget = None,
+    data: Data, *, teacher: Teacher = None,
+    student: Annotated[list[str] | None, typer.Option("--student", "--model", metavar="MODEL", help=f"{MODELS} Several learn from one pass of the teacher.")] = None,
+    system: System = None, labels: Labels = None, test: Test = None, budget: Budget = None,
     text_column: TextColumn = None, label_column: LabelColumn = None, id_column: IdColumn = None, modality: Modality = None,
 ) -> None:  # fmt: skip
     """Train a small model to answer as a big one does."""
@@ -120,9 +124,10 @@ def distill(
 @command("understudy label photos/ --teacher run:big --codec soft --out labels")
 def label(
     data: Data, *, teacher: Teacher = None,
-    codec: Annotated[str | None, typer.Option(metavar="KIND", help="What is kept: hard, soft, topk or features.")] = None,
+    codec: Annotated[str | None, typer.Option(metavar="KIND", help="What is kept: hard, soft, topk or features; of a language model's tokens topk or draws.")] = None,
     view: Annotated[str | None, typer.Option(metavar="NAME", help="Which view the teacher sees: plain, weak, strong ...")] = None,
     views: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many views of every sample.")] = None,
+    engine: Annotated[str | None, typer.Option(metavar="KIND", help="Where: local, or ray for the cluster that RAY_ADDRESS names.")] = None,
     text_column: TextColumn = None, label_column: LabelColumn = None, id_column: IdColumn = None, modality: Modality = None,
 ) -> None:  # fmt: skip
     """Store a teacher's answers on disk, resumable; see also: understudy label verify."""
@@ -166,6 +171,7 @@ def finetune(
 def evaluate(
     run: RunFolder, data: Data, *, labels: Labels = None, teacher: Teacher = None,
     measure: Annotated[list[str] | None, typer.Option(metavar="NAME", help="accuracy, knn, linear, few-shot, rankme, calibration ...; repeatable.")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(metavar="TEXT", help="A sentence with {} for a class, such as 'a photo of a {}': names are the classifier; repeatable.")] = None,
     text_column: TextColumn = None, label_column: LabelColumn = None, id_column: IdColumn = None, modality: Modality = None,
 ) -> None:  # fmt: skip
     """Measure a model: accuracy, probes of its features, calibration, fidelity to a teacher."""
@@ -227,7 +233,12 @@ def resume(run: RunFolder) -> None:
 
 
 @command("understudy doctor")
-def doctor(data: MaybeData = None) -> None:
+def doctor(
+    data: MaybeData = None, *,
+    distill: Annotated[bool, typer.Option("--distill", help="Time student, teacher and stored labels on DATA, and say from how many epochs on storing pays.")] = False,
+    teacher: Teacher = None, student: Student = None,
+    views: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many views of every sample would be stored.")] = None,
+) -> None:  # fmt: skip
     """Check this machine, the installed libraries and, if given, the data."""
 
 
