@@ -11,6 +11,9 @@ the same student of the labels, takes as many further steps of the same batches,
 
 Chosen on seed 100: labels a class, rates and steps. The strong view needs time: after 200 and 250 steps from four labels a class the weak view alone was as good or better
 (0.885 to FixMatch's 0.876, labels 0.805; at other rates 0.840 to 0.805, and 0.911 to 0.855 from fresh weights), after 400 from three it was not (0.896 to 0.935).
+Run before on seeds 0 to 4 with 400 steps (unclear): FixMatch 0.911, labels 0.746, but neither the weak view alone (0.894) nor strong views of the labels alone (0.887) were
+below it by two standard errors. Both checks ask what the paper says, and stayed; the steps are 800 now (strong views of the labels alone on seeds 100 to 102: 0.887, 0.878,
+0.889; FixMatch on seed 102: 0.954). The kept result is of seeds that had not been seen before.
 The watch on the loss is off in all arms: a first run stopped at seed 0 or 1, in an arm that it did not name, because a loss had grown fourteenfold.
 """
 
@@ -28,7 +31,7 @@ from understudy.data.samples import Batch, View
 from understudy.data.split import hold_out
 from understudy.systems.semi.fixmatch import FixMatch
 
-STEPS, FIRST, PER_CLASS, BATCH, RATE = 400, 200, 3, 16, 1e-2
+STEPS, FIRST, PER_CLASS, BATCH, RATE = 800, 200, 3, 16, 1e-2
 HONEST = maths.pseudo_labels
 
 
@@ -82,5 +85,5 @@ claim = Claim(
         "without the strong view it is worse": lambda f: beats(f["fixmatch"], f["weak view only"]),
     },
     data="digits, 8x8, three labels a class",
-    minutes_budget=5,
+    minutes_budget=9,
 )
