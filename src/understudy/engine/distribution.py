@@ -7,7 +7,7 @@ import os
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from understudy import collective
@@ -34,6 +34,13 @@ def start(device: str = "auto") -> torch.device:
             attempt = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", store=attempt, rank=rank, world_size=world)
     return chosen
+
+
+def gather(objective: nn.Module) -> None:
+    """Let every process hold all weights again that ``wrap`` sharded: what training leaves behind is used as a whole."""
+    for module in objective.modules():
+        if isinstance(module, FSDPModule):
+            module.unshard()
 
 
 def wrap(objective: nn.Module, how: str) -> nn.Module:

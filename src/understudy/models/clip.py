@@ -35,7 +35,7 @@ class CLIP(Backbone):
         self.text = TextTransformer(vocabulary, length, width, text_depth, heads)
         self.from_image = nn.Linear(width, joint, bias=False)
         self.from_text = nn.Linear(width, joint, bias=False)
-        self.scale = nn.Parameter(torch.tensor(math.log(1 / TEMPERATURE)))
+        self.scale = nn.Parameter(torch.tensor([math.log(1 / TEMPERATURE)]))  # of one place: FSDP shards no scalars
         for projection in (self.from_image, self.from_text):
             nn.init.normal_(projection.weight, std=width**-0.5)
 

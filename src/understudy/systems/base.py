@@ -244,6 +244,7 @@ class Objective(System, nn.Module):
 
     def run(self) -> Outcome:
         loop.train(self, self.samples(), self.task.settings, self.task.run)
+        distribution.gather(self)
         return Outcome(self.result(), self.facts())
 
 

@@ -58,7 +58,7 @@ class UnfusedClusters(Objective):
             raise UserError(
                 f"unfused-clusters puts heads between the blocks of a model, and {self.student.spec['name']} has none; choose one such as small-audio"
             )
-        self.blocks = [f"backbone.blocks.{block}" for block in range(max(0, depth - 1 - self.settings.exits), depth - 1)]
+        self.tapped = [f"backbone.blocks.{block}" for block in range(max(0, depth - 1 - self.settings.exits), depth - 1)]
         widths = self.block_widths(task)
         with seeded(task.key("exits")):
             self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(w), nn.Linear(w, w), nn.GELU(), nn.Linear(w, len(task.classes))) for w in widths)
@@ -66,18 +66,18 @@ class UnfusedClusters(Objective):
     def block_widths(self, task: Task) -> list[int]:
         """How wide the outputs of the tapped blocks are."""
         modality = task.train.modality
-        with torch.no_grad(), Taps(self.student, self.blocks) as taps:
+        with torch.no_grad(), Taps(self.student, self.tapped) as taps:
             self.student.eval().features(modality.view(modality.examples(2), "plain", torch.arange(2)).inputs)
-        return [tokens(taps[block]).shape[-1] for block in self.blocks]
+        return [tokens(taps[block]).shape[-1] for block in self.tapped]
 
     def losses(self, labelled: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         s, target = self.settings, labelled.soft_labels()
-        with Taps(self.student, self.blocks) as taps:
+        with Taps(self.student, self.tapped) as taps:
             features = self.student.features(labelled.view("weak").inputs)
         last = self.student.logits(features)
         self.watched = {"student": last.detach().softmax(-1)}
         terms = {"clusters": maths.soft_cross_entropy(last, target)}
-        for head, block in zip(self.heads, self.blocks, strict=True):
+        for head, block in zip(self.heads, self.tapped, strict=True):
             seen = tokens(taps[block])
             padding = features.padding if features.tokens.shape[1] == seen.shape[1] else None  # a map that is not thinned yet has other positions
             said = head(pooled_mean(seen, padding))
