@@ -2,7 +2,7 @@
 
 mkdocs runs this by itself, as a hook. By hand:
 
-    python docs/generate.py             write the pages: docs/systems/, docs/claims.md, docs/settings.md (none of them is committed)
+    python docs/generate.py             write the pages: docs/systems/, docs/claims.md, docs/settings.md, docs/benchmarks.md (none of them is committed)
     python docs/generate.py --readme    besides, write the results in README.md and the pictures docs/images/results-*.png (those are committed)
 
 Run the second after ``understudy claim`` or a benchmark has kept a new result. It needs the package and nothing else.
@@ -52,6 +52,7 @@ def write_pages() -> None:
             page.unlink()
     write(DOCS / "claims.md", claims_page(results, [one.slug for one in told]))
     write(DOCS / "settings.md", settings_page(told))
+    write(DOCS / "benchmarks.md", benchmarks_page())
 
 
 def write(path: Path, text: str) -> None:
@@ -266,8 +267,16 @@ def write_readme() -> None:
             "Differences are positive in the paper's direction. What each claim asks, every arm and every check stand in the pages (`docs/claims.md`); "
             "run any of them again with `understudy claim NAME`.",
         ]  # fmt: skip
-    if rows := measured():
-        parts += [table(["measured", "value", "target", "met", "beside", "date"], rows, right=[1, 2])]
+    if groups := measured():
+        rows = [
+            (f"`{name}`", len(lines), sum(r["met"] == "yes" for r in lines), ", ".join(sorted({r["peer"] for r in lines if r["peer"]})) or "-")
+            for name, lines in groups.items()
+        ]
+        parts += [
+            "Speed and size (`python -m bench ROW`), each figure beside its target; every one of them, and why it comes out so, is in the pages "
+            "(`docs/benchmarks.md`, `docs/performance.md`):",
+            table(["row", "figures", "targets met", "beside"], rows, right=[1, 2]),
+        ]  # fmt: skip
     text = "\n\n".join(parts) or "No result has been kept yet: run `understudy claim NAME`."
     readme = ROOT / "README.md"
     before, begin, rest = readme.read_text(encoding="utf-8").partition("<!-- results -->")
@@ -287,14 +296,55 @@ def row(result: dict[str, Any]) -> tuple[str, ...]:
     return f"`{result['system']}`", prose(result["says"]), control, method, f"{result['effect']:+.3f} ± {result['se']:.3f}"
 
 
-def measured() -> list[tuple[str, ...]]:
-    """The rows of bench/results.csv, where there is one."""
+def measured() -> dict[str, list[dict[str, str]]]:
+    """The latest figures in bench/results.csv, by the file of bench/rows that they come from."""
     path = ROOT / "bench" / "results.csv"
     if not path.exists():
-        return []
+        return {}
     with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [(r["row"], f"{r['value']} {r['unit']}".strip(), r["target"], r["met"], f"{r['peer']} {r['peer_version']}".strip(), r["date"]) for r in rows]
+        latest = {r["row"]: r for r in csv.DictReader(file)}
+    groups: dict[str, list[dict[str, str]]] = {}
+    for one in latest.values():
+        groups.setdefault(one["row"].partition("/")[0], []).append(one)
+    return groups
+
+
+def benchmarks_page() -> str:
+    """Every row of bench/results.csv, with a picture of each group."""
+    parts = [
+        "# Benchmarks",
+        "Made from `bench/results.csv` by `docs/generate.py`. [Performance](performance.md) says why each figure comes out so, and what is not measured. In the pictures a bar "
+        "is the figure over its target: green keeps it (at most 1 where less is better, at least 1 where more is), red does not.",
+    ]  # fmt: skip
+    for name, lines in measured().items():
+        rows = [
+            (r["row"], f"{r['value']} {r['unit']}".strip(), r["target"], r["met"], f"{r['peer']} {r['peer_version']}".strip(), r["machine"], r["date"])
+            for r in lines
+        ]
+        bench_picture(lines, DOCS / "images" / "bench" / f"{name}.svg")
+        parts += [f"## {name}", f"![{name}: figures over their targets](images/bench/{name}.svg)"]
+        parts += [table(["row", "value", "target", "met", "beside", "machine", "date"], rows, right=[1, 2])]
+    return "\n\n".join(parts)
+
+
+def bench_picture(lines: Sequence[dict[str, str]], path: Path) -> None:
+    """A bar for each row: its figure over its target."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    shares = [float(r["value"]) / float(r["target"].split()[-1]) for r in lines]
+    with rc_context({"font.family": "sans-serif", "font.size": 9, "svg.hashsalt": path.stem}):
+        figure = Figure(figsize=(7.6, 0.8 + 0.3 * len(lines)), layout="constrained")
+        axes = figure.subplots()
+        axes.barh(range(len(lines)), shares, color=["#14794c" if r["met"] == "yes" else "#c0361f" for r in lines], height=0.6)
+        axes.axvline(1, color="#1b2130", linewidth=1)
+        axes.set_yticks(range(len(lines)), [f"{r['row'].partition('/')[2] or r['row']} ({r['target'].split()[0]})" for r in lines])
+        axes.invert_yaxis()
+        axes.set_xlabel("figure over target")
+        axes.tick_params(length=0)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
 
 
 def picture(results: Sequence[dict[str, Any]], folder: Path) -> bool:
