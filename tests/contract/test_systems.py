@@ -67,6 +67,11 @@ def test_the_card_is_whole(slug: str) -> None:
 
 
 @pytest.mark.parametrize("slug", EVERY)
+def test_the_student_can_go_on_learning(slug: str, plain: Any) -> None:
+    assert any(p.requires_grad for p in plain(slug)[2].student.parameters())
+
+
+@pytest.mark.parametrize("slug", EVERY)
 def test_losses_are_finite_and_the_student_moves(slug: str, plain: Any) -> None:
     folder, after, outcome = plain(slug)
     assert all(math.isfinite(loss) for loss in trying.trace(folder))

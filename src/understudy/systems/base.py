@@ -245,7 +245,12 @@ class Objective(System, nn.Module):
     def run(self) -> Outcome:
         loop.train(self, self.samples(), self.task.settings, self.task.run)
         distribution.gather(self)
-        return Outcome(self.result(), self.facts())
+        result = self.result()
+        # An average of the weights is frozen while it follows; whoever is given it goes on with it.
+        learns = {name: p.requires_grad for name, p in self.student.named_parameters()}
+        for name, parameter in result.named_parameters():
+            parameter.requires_grad_(learns.get(name, True))
+        return Outcome(result, self.facts())
 
 
 class Staged(System):
