@@ -83,7 +83,7 @@ class Modality(Protocol):
 
 
 class Encoded(Protocol):
-    """Where encoded samples come from: memory, or files decoded on demand."""
+    """Where encoded samples come from: memory, or files decoded on demand. What holds sequences also says their ``lengths``, int64 ``[N]``."""
 
     def __len__(self) -> int: ...
 
@@ -105,6 +105,11 @@ class InMemory:
 
     def __len__(self) -> int:
         return len(next(iter(self.everything.values())))
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """Of sequences, int64 ``[N]``; None of anything else."""
+        return self.everything.get("length")
 
     def raw(self, indices: Tensor) -> Inputs:
         """The raw batch of these positions; of texts only as many places as its longest needs, since padding costs time and changes nothing."""

@@ -124,6 +124,7 @@ class TimmBackbone(Backbone):
         if self.drops:
             self.mask = nn.Parameter(torch.empty(model.embed_dim))
             nn.init.trunc_normal_(self.mask, std=0.02)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions take half of the time, on CPUs and with bfloat16 on GPUs
         with torch.no_grad():
             self.eval()
             features = self({"pixels": torch.zeros(1, shape["channels"], shape["size"], shape["size"])})
@@ -131,7 +132,7 @@ class TimmBackbone(Backbone):
         self.width, self.token_width = features.pooled.shape[-1], features.tokens.shape[-1]
 
     def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
-        pixels = self.pixels(inputs["pixels"], masked)
+        pixels = self.pixels(inputs["pixels"], masked).contiguous(memory_format=torch.channels_last)
         out = self._transform(pixels, masked, drop) if self.drops and masked is not None else self.model.forward_features(pixels)
         return Features(self.model.forward_head(out), self._tokens(out))
 

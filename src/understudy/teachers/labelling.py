@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.data.samples import Batch, InMemory, Samples
+from understudy.data.samples import Batch, Samples
 from understudy.errors import UserError
 from understudy.labels import Codec, Features, Hard, LabelStore, Values
 from understudy.teachers.base import Signals, Teacher
@@ -75,8 +75,8 @@ def label(
 
 def by_length(samples: Samples) -> Tensor:
     """Positions, int64, of all samples in the order in which they take the least padding: the longest first. Samples that have no length stay as they are."""
-    known = samples.encoded.everything if isinstance(samples.encoded, InMemory) else {}
-    return known["length"][samples.positions].argsort(descending=True, stable=True) if "length" in known else torch.arange(len(samples))
+    lengths: Tensor | None = getattr(samples.encoded, "lengths", None)
+    return torch.arange(len(samples)) if lengths is None else lengths[samples.positions].argsort(descending=True, stable=True)
 
 
 def missing(samples: Samples, store: LabelStore, views: int) -> Tensor:
