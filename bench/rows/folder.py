@@ -1,8 +1,8 @@
 """From a folder of JPEGs of 500 x 375 pixels to two views, or two large with six small crops: seconds of ImageFolder with lightly over ours. Target: 2.
 
-Both decode every image once for all of its views, on two cores; the peer with two workers (``bench/peers/folder.py``), we with two threads. Ours decodes at
-a reduced scale where the canvas allows it (96 px: canvas of 120), keeps the central square on its canvas and crops that, which is what training does
-when a data set does not fit in memory.
+Both decode every image once for all of its views, on two cores; the peer with two workers (``bench/peers/folder.py``), we with two threads. Ours keeps the
+central square on its canvas and crops that, which is what training does when a data set does not fit in memory. Decoding at a reduced scale does not come in: it
+asks for a picture of at least four times the canvas, and these have three at most.
 """
 
 from __future__ import annotations
