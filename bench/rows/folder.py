@@ -24,7 +24,7 @@ from understudy import keyed
 from understudy.data.modalities.image import ImageModality, local_size
 from understudy.data.pictures import OnDisk, Picture
 
-BATCH = 8
+BATCH = 32
 
 
 def measure(part: str, quick: bool) -> Iterator[Line]:

@@ -92,21 +92,10 @@ def test_blocks_threads_and_flags_change_no_bit(plain: bool, monkeypatch: pytest
     monkeypatch.setattr(crops, "BLOCK", 1)
     threads = torch.get_num_threads()
     try:
-        for n in (1, 2):
-            torch.set_num_threads(n)
-            assert torch.equal(crops.crop(image, box, 32, 24, **options), whole)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_threads_under_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crops, "BLOCK", 1)
-    threads, expected = torch.get_num_threads(), crops.crop(canvases(32, 3), boxes(32), 32, 24)
-    try:
-        torch.set_num_threads(2)
-        with torch.inference_mode():
-            found = crops.crop(canvases(32, 3), boxes(32), 32, 24)
-        assert found.is_inference() and torch.equal(found, expected) and torch.get_num_threads() == 2
+        for count, shared in ((1, 1 << 30), (2, 1 << 30), (2, 1), (2, 1 << 13)):
+            monkeypatch.setattr(crops, "SHARED", shared)
+            torch.set_num_threads(count)
+            assert torch.equal(crops.crop(image, box, 32, 24, **options), whole) and torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)
 

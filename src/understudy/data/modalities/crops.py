@@ -11,12 +11,10 @@ bits in any batch, in any block and on any number of threads.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from threading import Barrier
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +23,9 @@ from torch import Tensor
 from understudy import keyed
 
 BLOCK = 1 << 18
-"""Elements of a canvas or a view that go through together on a CPU: a megabyte of float32, which a cache holds."""
+"""Elements of a canvas or a view that go through together on one thread of a CPU: a megabyte of float32, which a cache holds."""
+SHARED = 1 << 21
+"""Elements that make an operation worth sharing out over PyTorch's threads."""
 FUSED = False
 """Whether crops on a GPU are left to the kernels of ``crops_triton``, which nobody has run on one yet."""
 
@@ -61,17 +61,14 @@ def crop(
     of the canvas.
     """
     batch, channels, side = image.shape[:3]
-    near = _near(image)
     taps = math.ceil(2.0 * max(1.0, longest / size) - 1e-4)
     kernel = None if blur is None or blur.radius >= size else _gaussian(blur)
     if FUSED and image.is_cuda:
         return fused(image, boxes, size, taps, colours, None if blur is None else blur.chosen, kernel, solarised)
     out = torch.empty(batch, channels, size, size, device=image.device)
+    near = _near(image)
     blurs = kernel is not None and (blur.chosen.tolist() if near else [True])  # type: ignore[union-attr]
-
-    down, weights = _taps(boxes.top, boxes.height, side, size, taps)
-    weights = weights / 255.0
-    across = _taps(boxes.left, boxes.width, side, size, taps, boxes.mirrored)
+    each = channels * side * max(side, size)
 
     def work(part: slice) -> None:
         pixels = _resized(image[part], (down[part], weights[part]), (across[0][part], across[1][part]), None if colours is None else colours[part])
@@ -79,14 +76,17 @@ def crop(
         pixels = _blurred(pixels.clamp_(0.0, 1.0), kernel[part], channels) if blurry else _turned(pixels)  # type: ignore[index]
         torch.clamp(pixels.view(-1, channels, size, size), 0.0, 1.0, out=out[part])
 
-    if near:
-        _in_blocks(work, batch, BLOCK // (channels * side * max(side, size)))
-    else:
-        work(slice(None))
-    if solarised is not None:
-        for one in solarised.nonzero().flatten().split(1) if near else (slice(None),):
-            seen = out[one]
-            out[one] = torch.where((seen < 128 / 255) | ~solarised[one, None, None, None], seen, 1.0 - seen)
+    with _threads_for(batch * each) if near else nullcontext(False) as shared:
+        down, weights = _taps(boxes.top, boxes.height, side, size, taps)
+        weights = weights / 255.0
+        across = _taps(boxes.left, boxes.width, side, size, taps, boxes.mirrored)
+        block = max(1, (SHARED if shared else BLOCK) // each) if near else max(batch, 1)
+        for start in range(0, batch, block):
+            work(slice(start, start + block))
+        if solarised is not None:
+            for one in solarised.nonzero().flatten().split(1) if near else (slice(None),):
+                seen = out[one]
+                out[one] = torch.where((seen < 128 / 255) | ~solarised[one, None, None, None], seen, 1.0 - seen)
     return out
 
 
@@ -110,39 +110,17 @@ def _near(image: Tensor) -> bool:
     return image.device.type == "cpu"
 
 
-def _in_blocks(work: Callable[[slice], None], batch: int, block: int) -> None:
-    """``work`` on ``block`` samples at a time, on as many threads as PyTorch would use: an operation on one block is too short to be shared out itself."""
+@contextmanager
+def _threads_for(elements: int) -> Iterator[bool]:
+    """One thread for a small batch: what it asks of each operation is too little to share out, above all beside other processes. Gives whether there are more."""
     _keep_freed_memory()
     threads = torch.get_num_threads()
-    block = max(1, min(block, -(-batch // threads)))
-    parts = [slice(start, start + block) for start in range(0, batch, block)]
-    if threads == 1 or len(parts) < 2:
-        for part in parts:
-            work(part)
-        return
-    inference = torch.is_inference_mode_enabled()
-
-    def there(part: slice) -> None:
-        with torch.inference_mode(inference):
-            work(part)
-
-    list(_pool(threads, os.getpid()).map(there, parts))
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads, each of which computes alone. A forked process has none of its parent's, hence the second argument."""
-    pool = ThreadPoolExecutor(threads, "crops")
-    together = Barrier(threads)
-
-    def begin() -> None:
-        together.wait()  # so that every thread gets one of these
-        torch.set_num_threads(1)
-
-    for begun in [pool.submit(begin) for _ in range(threads)]:
-        begun.result()
-    torch.set_num_threads(threads)  # what they set holds for themselves and for threads to come
-    return pool
+    shared = threads > 1 and elements >= 2 * SHARED
+    torch.set_num_threads(threads if shared else 1)
+    try:
+        yield shared
+    finally:
+        torch.set_num_threads(threads)
 
 
 @cache
