@@ -1,4 +1,8 @@
-"""M3S: with one label of each class, a graph network learns more when the labels grow where a clustering agrees."""
+"""M3S (1902.11038): with one label of each class, a graph network learns more when the labels grow where a clustering agrees.
+
+On seeds 2 to 6 this came out unclear, +0.028 with a standard error of 0.015 and every check true; twelve fresh seeds from 20 on were decided then, nothing else changed. Without the
+clusters the labels grow as well (0.742 to 0.744): that the clustering matters is not shown.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ Arms, all from that start and for as many steps: the 200 answers again; ScPO on 
 weights of the margins.
 
 Settings were chosen on seed 100. With the paper's own (temperature 0.7, top-p 0.9, beta 0.5, alpha 1) at rates from 2e-4 to 1e-3, ScPO lost accuracy (0.37 -> 0.28 to 0.32 from a
-weaker start); a larger alpha and beta, a lower rate and a temperature of 1 stopped the loss without turning it into a gain over more training.
+weaker start); a larger alpha and beta, a lower rate and a temperature of 1 stopped the loss without turning it into a gain over more training. With 2,000 problems, 16 answers to each,
+votes that win from 0.3 on, 500 steps, an alpha of 100 and 300 and rates of 3e-4 and 1e-3: 0.740 (start 0.733, more training 0.743) and 0.678 on seed 101 (0.688, 0.683).
 """
 
 from __future__ import annotations
