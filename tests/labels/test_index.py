@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from understudy import keyed
 from understudy.errors import UserError
 from understudy.labels import LabelStore, Soft, mapped
 from understudy.labels import store as stores
-from understudy.labels.index import Runs, grouped
+from understudy.labels.index import Runs, grouped, ranges
 
 NAMES = ("ant", "bee", "cat", "dog")
 
@@ -34,9 +35,11 @@ def test_runs_find_what_a_dictionary_finds(seed: int) -> None:
         start += len(order)
     runs = Runs.joined(parts)
     asked = np.array([(key * (1 << 57), number) for key in range(-31, 31) for number in range(-1, 8)])
-    rows, found = runs.find(asked[:, 0], asked[:, 1])
-    for (key, number), row, there in zip(asked.tolist(), rows.tolist(), found.tolist(), strict=True):
-        assert there == ((key, number) in truth) and (not there or row == truth[key, number])
+    begins = [np.append(np.searchsorted(ranges(runs.keys, many), np.arange(many)), len(runs.keys)) for many in (2, 16, 256)]
+    for known in (None, *begins):
+        rows, found = replace(runs, begins=known).find(asked[:, 0], asked[:, 1])
+        for (key, number), row, there in zip(asked.tolist(), rows.tolist(), found.tolist(), strict=True):
+            assert there == ((key, number) in truth) and (not there or row == truth[key, number])
     assert runs.labels() == len(truth) and runs.span == 7
     assert list(zip(*(column.tolist() for column in runs.pairs()), strict=True)) == sorted(truth)
 

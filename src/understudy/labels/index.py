@@ -18,6 +18,8 @@ class Runs:
     row: np.ndarray
     known: tuple[int, int] | None = None
     """Number of different labels and highest number plus one, where they have been counted."""
+    begins: np.ndarray | None = None
+    """Where the keys of each of 2^k equal ranges begin, and their end, where that has been written down: keys are digests, so that a range holds few."""
 
     @classmethod
     def none(cls) -> Runs:
@@ -35,7 +37,7 @@ class Runs:
         """The row of each pair, and whether it is there at all."""
         rows, found = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
         left = np.argsort(keys, kind="stable")  # neighbours are found in the same pages
-        at = np.searchsorted(self.keys, keys[left], side="right") - 1
+        at = self._last(keys[left])
         while len(left):  # once more for each older run of one sample
             there = at >= 0
             left, at = left[there], at[there]
@@ -47,6 +49,18 @@ class Runs:
             found[left[hit]] = True
             left, at = left[~hit], at[~hit] - 1
         return rows, found
+
+    def _last(self, keys: np.ndarray) -> np.ndarray:
+        """The last run of a key at most each of ``keys``; -1 where there is none."""
+        if self.begins is None:
+            return np.searchsorted(self.keys, keys, side="right") - 1
+        part = ranges(keys, len(self.begins) - 1)
+        low, high = self.begins[part], self.begins[part + 1]
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = (low + high) // 2
+            below = (low < high) & (self.keys[np.minimum(middle, len(self.keys) - 1)] <= keys)
+            low, high = np.where(below, middle + 1, low), np.where(below, high, middle)
+        return low - 1
 
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Key and number of every different label, sorted by both."""
@@ -74,6 +88,11 @@ class Runs:
         if self.known is not None:
             return self.known[1]
         return int((self.first.astype(np.int64) + self.count).max(initial=0))
+
+
+def ranges(keys: np.ndarray, count: int) -> np.ndarray:
+    """In which of ``count`` equal ranges, a power of two of them and two at least, each key lies."""
+    return ((keys >> (64 - count.bit_length() + 1)) + count // 2).astype(np.int64)
 
 
 def grouped(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, Runs]:

@@ -1,6 +1,6 @@
 """The index of a store too large to be held: one sorted file beside the shards, made once from them and mapped.
 
-    index-3f09….bin     keys int64 [r], row int64 [r], first int32 [r], count int32 [r]
+    index-3f09….bin     keys int64 [r], row int64 [r], first int32 [r], count int32 [r], begins int64 [2^k + 1]
     index-3f09….json    how many labels and rows there are; written last
 
 The name has a digest of the shards it was made from; where shards have been added since, it is made anew. Nobody misses it: without it the same index is made in memory.
@@ -19,11 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from understudy.labels.codecs import Fields
-from understudy.labels.index import Runs
+from understudy.labels.index import Runs, ranges
 
 _PART = 1 << 19
 """Runs that are sorted at a time."""
-_COLUMNS = {"keys": "<i8", "row": "<i8", "first": "<i4", "count": "<i4"}
+_COLUMNS = {"keys": "<i8", "row": "<i8", "first": "<i4", "count": "<i4", "begins": "<i8"}
+_NEAR = 16
+"""Runs in a range, about: two lines of the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,9 @@ def opened(folder: Path, paths: list[Path]) -> tuple[Runs, list[int]] | None:
         about = json.loads(where.with_suffix(".json").read_text())
         columns, at = {}, 0
         for name, kind in _COLUMNS.items():
-            columns[name] = np.memmap(where, kind, "r", at, about["runs"])
+            columns[name] = np.memmap(where, kind, "r", at, about["ranges"] + 1 if name == "begins" else about["runs"])
             at += columns[name].nbytes
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         return None
     return Runs(**columns, known=(about["labels"], about["span"])), about["starts"]
 
@@ -61,7 +63,7 @@ def opened(folder: Path, paths: list[Path]) -> tuple[Runs, list[int]] | None:
 def make(folder: Path, paths: list[Path], mapped: Callable[[Path], Fields]) -> bool:
     """Write the index of the shards ``paths``, of format 2; False where the folder takes no file. Memory does not grow with the number of labels."""
     total = sum(len(mapped(path)["keys"]) for path in paths)
-    parts = -(-total // _PART)
+    parts, many = -(-total // _PART), 1 << max(1, (total // _NEAR).bit_length())
     # Keys are digests, evenly spread: equal ranges hold about as many.
     bounds = np.linspace(-(2.0**63), 2.0**63, parts + 1)[1:-1].astype(np.int64)
     starts, shards = [0], []
@@ -75,21 +77,26 @@ def make(folder: Path, paths: list[Path], mapped: Callable[[Path], Fields]) -> b
     target, unfinished = folder / _name(paths), folder / f".index.{secrets.token_hex(4)}.unfinished"
     try:
         with open(unfinished, "wb") as file:
-            file.truncate(total * sum(np.dtype(kind).itemsize for kind in _COLUMNS.values()))
+            long = {name: many + 1 if name == "begins" else total for name in _COLUMNS}
+            file.truncate(sum(np.dtype(kind).itemsize * long[name] for name, kind in _COLUMNS.items()))
         into, at = {}, 0
         for name, kind in _COLUMNS.items():
-            into[name] = np.memmap(unfinished, kind, "r+", at, total)
+            into[name] = np.memmap(unfinished, kind, "r+", at, long[name])
             at += into[name].nbytes
         labels = span = done = 0
         for number in range(parts):
             runs = Runs.joined([shard.part(number) for shard in shards])
-            for name, column in into.items():
-                column[done : done + len(runs.keys)] = getattr(runs, name)
+            for name in ("keys", "row", "first", "count"):
+                into[name][done : done + len(runs.keys)] = getattr(runs, name)
+            if len(runs.keys):
+                lie = ranges(runs.keys, many)
+                into["begins"][lie[0] + 1 : lie[-1] + 2] += np.bincount(lie - lie[0])
             labels, span, done = labels + runs.labels(), max(span, runs.span), done + len(runs.keys)
+        np.cumsum(into["begins"], out=into["begins"])
         for column in into.values():
             column.flush()
         unfinished.replace(target)
-        unfinished.write_text(json.dumps({"runs": total, "labels": labels, "span": span, "starts": starts}))
+        unfinished.write_text(json.dumps({"runs": total, "ranges": many, "labels": labels, "span": span, "starts": starts}))
         unfinished.replace(target.with_suffix(".json"))
         for old in folder.glob("index-*"):
             if old.stem != target.stem:
