@@ -55,5 +55,8 @@ def test_what_does_not_work_on_masks_says_so(drawn: Path, tmp_path: Path) -> Non
         us.pretrain(drawn / "data", system="barlow-twins", set=QUICK, out=tmp_path / "b", quiet=True)
     with pytest.raises(UserError, match="its answers cannot be learned"):
         us.distill(drawn / "data", teacher=f"run:{drawn / 'run'}", set=QUICK, out=tmp_path / "c", quiet=True)
-    with pytest.raises(UserError, match="one by one"):
-        us.compare(["supervised", "fst"], data=drawn / "data", set=QUICK, out=tmp_path / "d", quiet=True)
+
+
+def test_systems_are_compared_by_overlap(drawn: Path, tmp_path: Path) -> None:
+    answer = us.compare(["supervised", "fst"], data=drawn / "data", test=drawn / "test", student="tiny-unet", seeds=2, set=QUICK, out=tmp_path, quiet=True)
+    assert answer.metric == "mean IoU" and list(answer.figures) == ["supervised", "fst"] and len(answer.figures["fst"]["mean IoU"]) == 2

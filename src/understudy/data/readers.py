@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import pyarrow as pa
 
 from understudy import nearest
-from understudy.data import captions, clouds, graphs, pictures, scenes, sounds
+from understudy.data import boxes, captions, clouds, graphs, pictures, scenes, sounds
 from understudy.data.folder import shown
 from understudy.data.molecules import Molecules
 from understudy.data.pictures import Pictures, Progress, pictures_in
@@ -102,6 +102,8 @@ class Opened(NamedTuple):
     labels: list[str | None]
     content: Content
     notes: list[str]
+    test: Opened | None = None
+    """What its folders set aside for testing."""
 
 
 def column(table: pa.Table, name: str, path: Path) -> pa.ChunkedArray:
@@ -167,6 +169,15 @@ def _scenes(path: Path, options: Options) -> Opened:
     return Opened(*scenes.read_drawn(path, options.threads, options.memory_limit, options.progress, options.quarantine))
 
 
+def _no_boxes(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
+    raise UserError(f"{shown(path)} is a file of rows, and boxes are drawn: {boxes.FORM}")
+
+
+def _boxes(path: Path, options: Options) -> Opened:
+    sides, notes = boxes.read_boxed(path, options.threads, options.memory_limit, options.progress, options.quarantine)
+    return Opened(*sides[0], notes, *(Opened(*side, []) for side in sides[1:]))
+
+
 def _no_nodes(table: pa.Table, where: Sequence[str], path: Path, options: Options) -> Content:
     raise UserError(f"{shown(path)} is a file of rows, and a graph is a folder: {graphs.FORM}")
 
@@ -192,6 +203,7 @@ def _captioned(path: Path, options: Options) -> Opened:
 
 
 READERS: Mapping[str, Reader] = {
+    "detection": Reader(_no_boxes, opens=boxes.is_boxed, folder=_boxes, form=boxes.FORM),
     "image-text": Reader(
         _captions,
         lambda table, options: "caption" in table.column_names and captions.image_source(options.features(table)) is not None,
@@ -222,5 +234,5 @@ READERS: Mapping[str, Reader] = {
     "series": Reader(lambda table, where, path, options: Series(options.features(table), where, path), _has_series),
     "table": Reader(lambda table, where, path, options: Table(options.features(table), path), lambda table, options: True),
 }
-"""In the order in which rows are asked whether they hold such data; a table is what nothing else recognises."""
+"""In the order in which folders and rows are asked whether they hold such data; a table is what nothing else recognises."""
 SUFFIXES = {suffix: kind for kind, reader in READERS.items() for suffix in reader.suffixes}

@@ -63,15 +63,28 @@ def decode_mask(data: bytes) -> Image.Image:
 
 
 @dataclass
-class Scenes(Pictures):
-    """Images with masks to be encoded."""
+class DrawnPictures(Pictures):
+    """Images to be encoded whose labels are drawn on them."""
 
     names: tuple[str, ...] = ()
-    """Of the classes, from ``classes.txt``; none where there is no such file."""
+    """Of the classes, from a file; none where there is no such file."""
+
+    drawn = ""
+    """What the labels are, in the plural."""
+
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, once everything is encoded."""
+        raise LookupError("a kind of drawn label says which classes there are")
+
+
+@dataclass
+class Scenes(DrawnPictures):
+    """Images with masks to be encoded."""
+
     pixels: Tensor = field(default_factory=lambda: torch.zeros(256, dtype=torch.int64))
     """How many pixels of every class were encoded."""
 
-    kind = "segmentation"
+    kind, drawn = "segmentation", "masks"
 
     def fit(self, size: int | None, seed: int) -> Modality:
         """As of images."""
@@ -132,21 +145,29 @@ def read_drawn(
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    if not path.is_file():
-        return ()
+    return names_in(path) if path.is_file() else ()
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Names of classes, one a line. Raises UserError."""
     try:
         names = tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
     except UnicodeDecodeError:
         raise UserError(f"{shown(path)} is not UTF-8 text: write the name of a class on every line") from None
+    return different(names, path)
+
+
+def different(names: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    """Names of classes that ``path`` gives. Raises UserError where it gives one twice."""
     if len(set(names)) < len(names):
-        raise UserError(f"{shown(path)} names a class twice: every line must be another name")
+        raise UserError(f"{shown(path)} names a class twice: every class must have another name")
     return names
 
 
-def check_classes(content: Scenes, known: Sequence[str], what: str) -> None:
-    """Raise UserError where masks have classes that the training data, or the model, do not know."""
+def check_classes(content: DrawnPictures, known: Sequence[str], what: str) -> None:
+    """Raise UserError where drawn labels have classes that the training data, or the model, do not know."""
     classes = content.classes()
     if len(classes) > len(known) or (content.names and content.names != tuple(known)):
         raise UserError(
-            f"{what} has the classes {', '.join(classes[:8])}, and what it is read for knows {', '.join(known[:8])}: give masks of the same classes"
+            f"{what} has the classes {', '.join(classes[:8])}, and what it is read for knows {', '.join(known[:8])}: give {content.drawn} of the same classes"
         )

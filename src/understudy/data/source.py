@@ -21,7 +21,7 @@ from understudy.data.quarantine import Quarantine
 from understudy.data.readers import READERS, SUFFIXES, Content, Options, column
 from understudy.data.rows import label_texts
 from understudy.data.samples import Encoded, Modality, Samples
-from understudy.data.scenes import Scenes, check_classes
+from understudy.data.scenes import DrawnPictures, check_classes
 from understudy.errors import UserError
 
 
@@ -38,9 +38,9 @@ class Side:
     """Whether ids are row numbers, which mean something in their own file only."""
 
     @property
-    def drawn(self) -> Scenes | None:
+    def drawn(self) -> DrawnPictures | None:
         """The content, where labels are drawn on the samples instead of being a class each."""
-        return self.content if isinstance(self.content, Scenes) else None
+        return self.content if isinstance(self.content, DrawnPictures) else None
 
 
 @dataclass
@@ -92,7 +92,7 @@ def open_source(
         held = other.sides.get("test", other.sides["train"])
         reading.notes += [f"test data: {note}" for note in other.notes]
     if labels is not None and train.drawn:
-        raise UserError(f"the labels of {shown(path)} are its masks; leave --labels out")
+        raise UserError(f"the labels of {shown(path)} are its {train.drawn.drawn}; leave --labels out")
     if labels is not None:
         _must_exist(Path(labels))
         sides = [train] if held is None or held.numbered else [train, held]
@@ -228,7 +228,8 @@ def _read(path: Path, kind: str | None, options: Options) -> Reading:
         for name, reader in READERS.items():
             if reader.folder is not None and kind in (None, name) and reader.opens(path):
                 opened = reader.folder(path, options)
-                return Reading({"train": Side(opened.ids, opened.labels, opened.content, path)}, notes=opened.notes)
+                sides = {"train": opened} | ({"test": opened.test} if opened.test is not None else {})
+                return Reading({name: Side(one.ids, one.labels, one.content, path) for name, one in sides.items()}, notes=opened.notes)
         return _read_folder(path, kind, options)
     files.refuse_pickled(path)
     if path.suffix.lower() in files.SUFFIXES:

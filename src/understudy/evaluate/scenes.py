@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -37,23 +39,49 @@ def pixel_counts(student: Student, samples: Samples, batch: int = 128) -> tuple[
 
 def mean_iou(intersection: Tensor, union: Tensor) -> Proportion:
     """Mean intersection over union of the classes, of counts per image ``[N, C]``, with the 95 % interval of a bootstrap over the images."""
-    drawn = _bootstrap(intersection, union)
-    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     value = float(maths.mean_overlap(intersection.sum(0), union.sum(0)))
-    return Proportion(value, min(low, value), max(high, value), len(intersection))
+    return Proportion(value, *interval(_bootstrap(intersection, union), value), len(intersection))
 
 
 def mean_iou_gain(control: tuple[Tensor, Tensor], result: tuple[Tensor, Tensor]) -> Gain:
     """How much larger the second of two mean overlaps is, on the same images (``pixel_counts``), with the 95 % interval of a paired bootstrap."""
-    drawn = _bootstrap(*result) - _bootstrap(*control)
-    low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     value = float(maths.mean_overlap(result[0].sum(0), result[1].sum(0)) - maths.mean_overlap(control[0].sum(0), control[1].sum(0)))
-    return Gain(value, min(low, value), max(high, value), len(result[0]))
+    return Gain(value, *interval(_bootstrap(*result) - _bootstrap(*control), value), len(result[0]))
+
+
+@dataclass(frozen=True)
+class PixelCounts:
+    """Intersection and union of every class in every image, int64 ``[N, C]`` each."""
+
+    intersection: Tensor
+    union: Tensor
+
+    metric = "mean IoU"
+
+    @classmethod
+    def of(cls, student: Student, samples: Samples) -> PixelCounts:
+        return cls(*pixel_counts(student, samples))
+
+    def proportion(self) -> Proportion:
+        return mean_iou(self.intersection, self.union)
+
+    def over(self, control: PixelCounts) -> Gain:
+        return mean_iou_gain((control.intersection, control.union), (self.intersection, self.union))
 
 
 def _bootstrap(intersection: Tensor, union: Tensor) -> Tensor:
-    """Mean overlap on ``_DRAWS`` draws of the images: the same draws for the same number of images."""
-    n = len(intersection)
-    drawn = keyed.integers(keyed.fold(keyed.fold(0, "images drawn"), torch.arange(_DRAWS)), n, (n,))
-    often = torch.zeros(_DRAWS, n, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(_DRAWS, n, dtype=torch.float64))
-    return maths.mean_overlap(often @ intersection.double(), often @ union.double())
+    """Mean overlap on draws of the images."""
+    many = often(len(intersection))
+    return maths.mean_overlap(many @ intersection.double(), many @ union.double())
+
+
+def often(images: int) -> Tensor:
+    """How often each of ``images`` is in each draw of as many with replacement, float64 ``[1000, N]``: the same draws for the same number."""
+    drawn = keyed.integers(keyed.fold(keyed.fold(0, "images drawn"), torch.arange(_DRAWS)), images, (images,))
+    return torch.zeros(_DRAWS, images, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(_DRAWS, images, dtype=torch.float64))
+
+
+def interval(drawn: Tensor, value: float) -> tuple[float, float]:
+    """The middle 95 % of figures of draws, float64 ``[R]``, and in any case the ``value`` of the whole."""
+    low, high = drawn.nan_to_num().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return min(low, value), max(high, value)

@@ -9,6 +9,7 @@ from understudy.maths import flow, schedules
 from understudy.maths.adversarial import reversed_gradient, told_apart
 from understudy.maths.assignment import aligned, bag_of_words, centred_softmax, dino_loss, ibot_loss, kmeans, sinkhorn_knopp, updated_centre
 from understudy.maths.average import ema_update, interpolated, parameter_distance, weighted_mean
+from understudy.maths.boxes import assigned_boxes, clipped_boxes, focal, giou, hull, iou, kept_boxes, unsteadiness
 from understudy.maths.calibration import accuracy_interval, brier, ece, fit_temperature, paired_difference, reliability
 from understudy.maths.chunks import bernoulli_kl, chunk_sums, mass_of, merged
 from understudy.maths.contrast import class_pairs, info_nce, koleo, leave_one_out, margin_pairs, matched_pairs, nt_xent
@@ -86,6 +87,7 @@ __all__ = [
     "allotment",
     "agreement",
     "among",
+    "assigned_boxes",
     "balance",
     "balanced_weights",
     "bag_of_words",
@@ -101,6 +103,7 @@ __all__ = [
     "class_means",
     "class_pairs",
     "class_thresholds",
+    "clipped_boxes",
     "cosine_distance",
     "cosines",
     "cross_correlation",
@@ -118,15 +121,20 @@ __all__ = [
     "fit_temperature",
     "flipped_cross_entropy",
     "flow",
+    "focal",
     "frechet",
     "fused_divergence",
     "fused_topk_kl",
+    "giou",
     "gram_distance",
     "group_advantage",
+    "hull",
     "ibot_loss",
     "info_nce",
     "interpolated",
+    "iou",
     "jsd",
+    "kept_boxes",
     "kl",
     "kl_estimate",
     "kmeans",
@@ -195,6 +203,7 @@ __all__ = [
     "topk_kl",
     "two_groups",
     "unpatchify",
+    "unsteadiness",
     "updated_centre",
     "uskd",
     "vote_shares",

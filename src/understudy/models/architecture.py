@@ -23,7 +23,7 @@ from understudy.models.points import PointTransformer
 from understudy.models.series import SeriesTransformer
 from understudy.models.table import TableTransformer
 from understudy.models.text import TextTransformer
-from understudy.models.unet import UNet
+from understudy.models.unet import BoxNet, UNet
 
 BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
     "resnet": (SmallResNet, {
@@ -85,6 +85,11 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "tiny": {"widths": [16, 32, 64]},
         "small": {"widths": [32, 64, 128]},
         "base": {"widths": [64, 128, 256], "stride": 1, "depth": 2},
+    }),
+    "boxnet": (BoxNet, {
+        "tiny": {"widths": [16, 32, 64]},
+        "small": {"widths": [32, 64, 128]},
+        "base": {"widths": [64, 128, 256], "depth": 2},
     }),
     "clip": (CLIP, {
         "tiny": {"width": 64, "depth": 2, "text_depth": 1, "heads": 2, "joint": 32},

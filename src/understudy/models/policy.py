@@ -13,11 +13,12 @@ from understudy.data.modalities.generation import GenerationModality
 from understudy.data.samples import Inputs, Modality
 from understudy.models.backbone import Backbone
 from understudy.models.causal import CausalBackbone
+from understudy.models.detection import Detector
 from understudy.models.predict import evaluating
 from understudy.models.quantization import Bits, quantise
 from understudy.models.segmentation import Segmenter
 from understudy.models.student import Student
-from understudy.models.unet import UNet
+from understudy.models.unet import BoxNet, UNet
 
 
 class Policy(Student):
@@ -92,6 +93,7 @@ class Policy(Student):
 
 
 def student_of(backbone: Backbone, modality: Modality, classes: Sequence[str], spec: dict[str, Any], key: int) -> Student:
-    """The student around a backbone: a ``Policy`` where it writes, a ``Segmenter`` where it answers at every pixel."""
-    kind = Policy if isinstance(backbone, CausalBackbone) else Segmenter if isinstance(backbone, UNet) else Student
+    """The student around a backbone: a ``Policy`` where it writes, a ``Detector`` where it finds boxes, a ``Segmenter`` where it answers at every pixel."""
+    kinds: dict[type[Backbone], type[Student]] = {CausalBackbone: Policy, BoxNet: Detector, UNet: Segmenter}  # type: ignore[type-abstract]
+    kind = next((student for one, student in kinds.items() if isinstance(backbone, one)), Student)
     return kind(backbone, modality, classes, spec, key)

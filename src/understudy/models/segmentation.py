@@ -10,10 +10,10 @@ from torch import Tensor
 from understudy import maths
 from understudy.data.samples import Batch, Inputs, View
 from understudy.models.backbone import Features
-from understudy.models.student import Student
+from understudy.models.student import Drawing
 
 
-class Segmenter(Student):
+class Segmenter(Drawing):
     """A student whose head answers at every place of a square view."""
 
     def forward(self, inputs: Inputs) -> Tensor:

@@ -91,3 +91,7 @@ class Student(nn.Module):
     @property
     def _device(self) -> Any:
         return next(self.parameters()).device
+
+
+class Drawing(Student):
+    """A student whose answers are drawn on the sample, as its labels are: they move with the view."""

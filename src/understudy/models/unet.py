@@ -63,3 +63,9 @@ class UNet(Backbone):
         """Rows and columns of the tokens; the last ones may lie partly outside of the view."""
         height, width = inputs["pixels"].shape[2:]
         return -(-height // self.stride), -(-width // self.stride)
+
+
+class BoxNet(UNet):
+    """The same network for boxes, which are answered at every token."""
+
+    modality = "detection"

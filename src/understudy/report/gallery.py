@@ -7,18 +7,23 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
 from understudy.data.samples import Batch, Modality, Samples, View
 from understudy.maths import UNLABELLED
-from understudy.models import Segmenter
+from understudy.models import Detector, Drawing
 from understudy.models.predict import evaluating
 from understudy.report.pictures import label_colours
 from understudy.report.record import Exhibit, Gallery, Panel
 
 SHOWN = 14
+SURE = 0.3
+"""Score from which a box is an answer."""
+_FRAMED = 192
+"""Pixels a side of an image with boxes on it."""
 
 
 def as_is(samples: Samples, index: int) -> Panel:
@@ -86,12 +91,20 @@ def worst_mistakes(samples: Samples, probabilities: Tensor) -> Gallery:
     return Gallery("Worst mistakes", "Wrong on the test samples, the surest first. Some may be wrong labels.", exhibits)
 
 
-def drawn(title: str, samples: Samples, student: Segmenter) -> Gallery:
-    """The first samples with their masks, where there are any, and with what the student draws."""
+def drawn(title: str, samples: Samples, student: Drawing) -> Gallery:
+    """The first samples with the labels drawn on them, where there are any, and with what the student draws."""
     view = samples.take(torch.arange(min(SHOWN, len(samples)))).batch(torch.arange(min(SHOWN, len(samples)))).view("plain")
-    assert view.truth is not None, "views of such data have the mask"
+    assert view.truth is not None, "views of such data have the labels"
     with evaluating(student):
-        answers = student(view.inputs).argmax(1)
+        said = student(view.inputs)
+    if isinstance(student, Detector):
+        found = student.found(said, SURE)
+        answer = torch.cat([found.boxes, found.classes.where(found.scores > 0, -1).unsqueeze(2).float()], 2)
+        sides = [_framed(view, boxes, len(student.classes)) for boxes in ([view.truth] if len(samples.labelled) else []) + [answer]]
+        colours = f"Every class has a colour; answers with a score of at least {SURE}."
+        names = [*(["labels"] if len(samples.labelled) else []), "answer"]
+        return Gallery(title, colours, [Exhibit(list(panels), "") for panels in zip(*sides, strict=True)], names)
+    answers = said.argmax(1)
     known = bool((view.truth != UNLABELLED).any())
     sides = [
         [_pixels(p) for p in view.inputs["pixels"]],
@@ -107,6 +120,21 @@ def _coloured(classes: Tensor, count: int) -> list[Panel]:
     palette = np.full((256, 3), 154, dtype=np.uint8)
     palette[:count] = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in label_colours(count)]
     return [palette[mask.numpy()] for mask in classes.cpu()]
+
+
+def _framed(view: View, boxes: Tensor, count: int) -> list[Panel]:
+    """Images, enlarged, with frames in the colours of the classes: boxes ``[B, N, 5]``."""
+    colours = label_colours(count)
+    panels: list[Panel] = []
+    for pixels, some in zip(view.inputs["pixels"], boxes.cpu().tolist(), strict=True):
+        image = Image.fromarray(_pixels(pixels)).convert("RGB")
+        image = image.resize((_FRAMED, _FRAMED), Image.Resampling.NEAREST)
+        pen = ImageDraw.Draw(image)
+        for *corners, kind in some:
+            if kind >= 0:
+                pen.rectangle([(corner + 1) / 2 * (_FRAMED - 1) for corner in corners], outline=colours[int(kind)], width=2)
+        panels.append(np.asarray(image))
+    return panels
 
 
 def _answer(samples: Samples, index: int, probabilities: Tensor, truth: Tensor | None) -> Exhibit:

@@ -15,8 +15,7 @@ from understudy import maths, models
 from understudy.data.samples import Batch, Inputs, Modality, View
 from understudy.errors import UserError
 from understudy.models.policy import Policy
-from understudy.models.segmentation import Segmenter
-from understudy.models.student import Student
+from understudy.models.student import Drawing, Student
 from understudy.models.taps import Taps
 from understudy.teachers.base import Signals, Teacher, columns, digest, weights
 
@@ -259,8 +258,8 @@ def _offers(model: nn.Module, layers: Sequence[str]) -> frozenset[str]:
     offers = {"layers"} if layers else set()
     if isinstance(model, Student) and not isinstance(model, Policy):
         offers |= {"pooled", "tokens"}
-    # An answer at every pixel is none for the sample.
-    if not isinstance(model, Segmenter) and (not isinstance(model, Student) or isinstance(model, Policy) or model.head is not None):
+    # Answers drawn on the sample are none for the sample.
+    if not isinstance(model, Drawing) and (not isinstance(model, Student) or isinstance(model, Policy) or model.head is not None):
         offers.add("logits")
     return frozenset(offers)
 

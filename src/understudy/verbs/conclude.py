@@ -17,10 +17,9 @@ from understudy.data.samples import Samples
 from understudy.engine.run import Run, versions
 from understudy.errors import MissingExtra, UserError
 from understudy.labels import LabelStore
-from understudy.models import Segmenter
-from understudy.models.student import Student
+from understudy.models.student import Drawing, Student
 from understudy.verbs.exporting import export, native
-from understudy.verbs.measured import measure, write_masks
+from understudy.verbs.measured import measure, write_answers
 from understudy.verbs.result import Trained, figure, gain_figure, score
 from understudy.verbs.session import Session
 
@@ -69,15 +68,15 @@ def conclude(session: Session, run: Run, ending: Ending) -> Trained:
     exported, notes = exports(student, run.folder) if collective.rank() == 0 else ([], [])
     notes = [*ending.notes, *notes]
     extra = dict(ending.extra)
-    if isinstance(student, Segmenter) and len(ending.train.unlabelled) and collective.rank() == 0:
-        write_masks(student, ending.train.unlabelled, run.folder / "predictions")
+    if isinstance(student, Drawing) and len(ending.train.unlabelled) and collective.rank() == 0:
+        write_answers(student, ending.train.unlabelled, run.folder / "predictions")
         extra["predictions"] = str(run.folder / "predictions")
     if measured.result is not None and (half := (measured.result.high - measured.result.low) / 2) > 0.05:
         notes.append(
             f"{measured.result.n:,} test samples ({ending.test_origin}) leave ± {100 * half:.0f} points of doubt: give more labelled data with --test to know better."
         )
     answer: dict[str, Any] = {
-        "task": f"{ending.train.modality.name} classification" if student.head is not None else f"{ending.train.modality.name} representation",
+        "task": _task(student),
         "control": figure(measured.control, measured.metric),
         "result": figure(measured.result, measured.metric),
         "gain": gain_figure(measured.gain),
@@ -105,6 +104,11 @@ def conclude(session: Session, run: Run, ending: Ending) -> Trained:
     run.write("result.json", answer)
     listener.close()
     return Trained(answer, run.folder)
+
+
+def _task(student: Student) -> str:
+    kind = student.modality.name
+    return f"{kind} representation" if student.head is None else kind if isinstance(student, Drawing) else f"{kind} classification"
 
 
 def exports(student: Student, folder: Path) -> tuple[list[str], list[str]]:
@@ -144,8 +148,8 @@ def record(session: Session, folder: Path, ending: Ending, answer: Mapping[str, 
         control_probabilities=None if control is None else control.softmax(-1).numpy(),
         result_probabilities=None if result is None else result.softmax(-1).numpy(),
         temperature=ending.temperature,
-        embedding=None if isinstance(student, Segmenter) else _map(student, train, ending.temperature, answer["seed"]),
-        galleries=_drawn(ending, student) if isinstance(student, Segmenter) else _galleries(folder, ending, result),
+        embedding=None if isinstance(student, Drawing) else _map(student, train, ending.temperature, answer["seed"]),
+        galleries=_drawn(ending, student) if isinstance(student, Drawing) else _galleries(folder, ending, result),
         models=[report.ModelFacts(name, s.parameters, s.bytes, s.milliseconds) for name, s in speeds],
         device=speeds[0][1].device,
         settings=session.resolved.to_json(),
@@ -171,9 +175,9 @@ def _map(student: Student, train: Samples, temperature: float | None, seed: int)
     return report.EmbeddingMap(points, labels.numpy(), None if bool(confidence.isnan().all()) else confidence.numpy().astype(np.float32), method)
 
 
-def _drawn(ending: Ending, student: Segmenter) -> list[report.Gallery]:
+def _drawn(ending: Ending, student: Drawing) -> list[report.Gallery]:
     """Images beside what the model draws on them."""
-    shown = [("Test images", ending.test), ("Images without a mask", ending.train.unlabelled)]
+    shown = [("Test images", ending.test), ("Images without labels", ending.train.unlabelled)]
     return [report.drawn(title, samples, student) for title, samples in shown if samples is not None and len(samples) and student.head is not None]
 
 

@@ -19,13 +19,12 @@ from understudy.data.samples import Samples
 from understudy.data.split import hold_out
 from understudy.errors import UserError
 from understudy.evaluate import Proportion
-from understudy.models import Segmenter, zero_shot
-from understudy.models.student import Student
+from understudy.models import zero_shot
+from understudy.models.student import Drawing, Student
 from understudy.report.page import size
 from understudy.teachers.base import Teacher
 from understudy.verbs.console import listener
 from understudy.verbs.fidelity import faster_and_smaller, fidelity
-from understudy.verbs.measured import OVERLAP
 from understudy.verbs.result import Result, facts, figure, table
 from understudy.verbs.session import Common, Reading, Session, refuse_settings
 
@@ -72,9 +71,15 @@ def _accuracy(on: Subject) -> Figure:
     return {**found, "macro_f1": f1}, f"{words}, macro F1 {f1:.1%}"
 
 
-def _overlap(on: Subject) -> Figure:
-    found = scores.mean_iou(*scores.pixel_counts(on.student, on.test))
-    return figure(found, OVERLAP), f"{OVERLAP} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}, {found.n:,} images)"
+def _drawn(on: Subject) -> Figure:
+    assert isinstance(on.student, Drawing), "checked before"
+    counted = scores.drawn(on.student, on.test)
+    found = counted.proportion()
+    answer, words = figure(found, counted.metric) or {}, f"{counted.metric} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}, {found.n:,} images)"
+    if isinstance(counted, scores.BoxMatches):
+        answer["strict"] = counted.strict()
+        words += f", at overlaps from .5 to .95 {answer['strict']:.1%}"
+    return answer, words
 
 
 def _calibration(on: Subject) -> Figure:
@@ -127,10 +132,17 @@ MEASURES: dict[str, tuple[Callable[[Subject], Figure], frozenset[str]]] = {
     "label-free": (_label_free, frozenset({"head"})),
     "speed": (_speed, frozenset()),
     "fidelity": (_fidelity, frozenset({"head", "teacher"})),
-    "overlap": (_overlap, frozenset({"masks"})),
+    "overlap": (_drawn, frozenset({"masks"})),
+    "precision": (_drawn, frozenset({"boxes"})),
 }
 """What can be measured, and what it needs."""
-_NEEDS = {"labels": "labelled data", "head": "a model with classes", "teacher": "--teacher", "masks": "masks, and a model that was trained on some"}
+_NEEDS = {
+    "labels": "labelled data",
+    "head": "a model with classes",
+    "teacher": "--teacher",
+    "masks": "masks, and a model that was trained on some",
+    "boxes": "boxes, and a model that was trained on some",
+}
 
 
 def evaluate(
@@ -162,12 +174,13 @@ def evaluate(
         student = zero_shot.by_names(student, found.train.classes, prompts)
     knows = session.teacher(teacher, found, classes=student.classes)
     test, train = (found.train, None) if found.test is None else (found.test, found.train.labelled if len(found.train.labelled) else None)
-    drawn = isinstance(student, Segmenter)
+    drawn = student.modality.name if isinstance(student, Drawing) else None
     has = {
-        "labels": len(test.labelled) > 0 and not drawn,
-        "head": student.head is not None and not drawn,
+        "labels": len(test.labelled) > 0 and drawn is None,
+        "head": student.head is not None and drawn is None,
         "teacher": knows is not None,
-        "masks": len(test.labelled) > 0 and drawn,
+        "masks": len(test.labelled) > 0 and drawn == "segmentation",
+        "boxes": len(test.labelled) > 0 and drawn == "detection",
     }
     for name in asked:
         missing = [_NEEDS[need] for need in MEASURES[name][1] if not has[need]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from understudy import evaluate
-from understudy.data.modalities import Scene
 from understudy.data.samples import Samples
 from understudy.evaluate import Gain, Proportion
 from understudy.maths import UNLABELLED
-from understudy.models import Segmenter, Student
+from understudy.models import Detector, Drawing, Student
+from understudy.models.detection import Found
 from understudy.models.predict import evaluating
-
-OVERLAP = "mean IoU"
-"""Mean over the classes of intersection over union of answers and truth, in pixels."""
+from understudy.report.gallery import SURE
 
 
 @dataclass(frozen=True)
@@ -37,15 +36,17 @@ class Measured:
 
 
 def measure(student: Student, test: Samples | None, control: Student | None = None) -> Measured:
-    """What a student with classes is worth on labelled samples: its accuracy, or its mean IoU where it answers at every pixel."""
-    if isinstance(student, Segmenter):
+    """What a student with classes is worth on labelled samples: its accuracy, or what counts where its answers are drawn (mean IoU, average precision)."""
+    if isinstance(student, Drawing):
+        metric = evaluate.counts(student).metric
         if test is None or student.head is None:
-            return Measured(OVERLAP)
-        result = evaluate.pixel_counts(student, test)
+            return Measured(metric)
+        result = evaluate.drawn(student, test)
         if control is None:
-            return Measured(OVERLAP, None, evaluate.mean_iou(*result))
-        before = evaluate.pixel_counts(control, test)
-        return Measured(OVERLAP, evaluate.mean_iou(*before), evaluate.mean_iou(*result), evaluate.mean_iou_gain(before, result))
+            return Measured(metric, None, result.proportion())
+        assert isinstance(control, Drawing), "a control is of the kind of its result"
+        before: Any = evaluate.drawn(control, test)
+        return Measured(metric, before.proportion(), result.proportion(), result.over(before))
     if test is None or student.head is None:
         return Measured()
     after = evaluate.predict(student, test)
@@ -56,20 +57,36 @@ def measure(student: Student, test: Samples | None, control: Student | None = No
     return Measured("accuracy", scores[0], scores[1], evaluate.paired_gain(first, after, test.labels), first, after)
 
 
-def write_masks(student: Segmenter, samples: Samples, folder: Path, batch: int = 64) -> int:
-    """What the student answers for ``samples``, as masks that can be given as data again; returns how many. Of an image that is no square its sides are not seen: 255."""
+def write_answers(student: Drawing, samples: Samples, folder: Path, batch: int = 64) -> int:
+    """What the student answers for ``samples``, in files that can be given as data again; returns how many. Of an image that is no square its sides are not seen."""
     done = 0
     with evaluating(student):
         for part in samples.batches(batch):
-            answers = student(part.view("plain").inputs).argmax(1).to(torch.uint8).numpy()
+            answers = student(part.view("plain").inputs)
             for row, position in enumerate(samples.positions[part.index].tolist()):
-                scene = samples.encoded.original(position)
-                assert isinstance(scene, Scene), "such data are scenes"
-                place = folder / Path(samples.ids[int(part.index[row])].removeprefix("test:")).with_suffix(".png")
+                place = folder / Path(samples.ids[int(part.index[row])].removeprefix("test:"))
                 place.parent.mkdir(parents=True, exist_ok=True)
-                _full_size(answers[row], scene.image.size).save(place)
+                _write(student, answers[row : row + 1], samples.encoded.original(position).image.size, place)
                 done += 1
     return done
+
+
+def _write(student: Drawing, answer: Tensor, size: tuple[int, int], place: Path) -> None:
+    if isinstance(student, Detector):
+        place.with_suffix(".txt").write_text("".join(line + "\n" for line in box_lines(student.found(answer, SURE), size)))
+    else:
+        _full_size(answer[0].argmax(0).to(torch.uint8).numpy(), size).save(place.with_suffix(".png"))
+
+
+def box_lines(found: Found, size: tuple[int, int]) -> list[str]:
+    """Boxes in the one view of an image of ``size``, of which it shows the central square: class, middle x and y, width and height as shares of the image, score."""
+    lines, sides = [], torch.tensor(size)
+    for box, kind, score in zip(found.boxes[0], found.classes[0].tolist(), found.scores[0].tolist(), strict=True):
+        if score:
+            corners = ((box.view(2, 2) * sides.min() + sides) / (2 * sides)).clamp(0, 1)
+            numbers = [*corners.mean(0).tolist(), *(corners[1] - corners[0]).tolist(), score]
+            lines.append(" ".join([str(kind), *(f"{number:.5f}" for number in numbers)]))
+    return lines
 
 
 def _full_size(answer: np.ndarray, size: Sequence[int]) -> Image.Image:

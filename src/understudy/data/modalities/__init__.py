@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.data.modalities.audio import AudioModality, Sound
+from understudy.data.modalities.detection import Boxed, DetectionModality
 from understudy.data.modalities.generation import Exchange, GenerationModality
 from understudy.data.modalities.graph import GraphModality
 from understudy.data.modalities.image import ImageModality
@@ -22,7 +23,9 @@ from understudy.errors import UserError
 __all__ = [
     "KINDS",
     "AudioModality",
+    "Boxed",
     "Captioned",
+    "DetectionModality",
     "Exchange",
     "GenerationModality",
     "GraphModality",
@@ -46,6 +49,7 @@ KINDS: dict[str, type[Modality]] = {
         AudioModality,
         SeriesModality,
         SegmentationModality,
+        DetectionModality,
         ImageModality,
         ImageTextModality,
         TextModality,

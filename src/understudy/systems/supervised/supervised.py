@@ -18,7 +18,7 @@ card = Card(
     paper="",
     year=1986,
     family="supervised",
-    modalities=("image", "text", "table", "segmentation"),
+    modalities=("image", "text", "table", "segmentation", "detection"),
     needs="labels",
     idea="The student learns the given labels by cross-entropy. No teacher: what a system with a teacher must beat at equal time.",
     equations=("loss = -sum_c y_c log softmax(f(view(x)))_c",),
