@@ -248,8 +248,8 @@ def learn(
     """Run the system ``slug`` (or a class that changes one on purpose) from ``student`` in a folder that is gone afterwards; on the CPU, so that kept results compare.
 
     ``steps``: of the optimiser; a system that follows a stream takes none. ``also``: further samples by the name that the system reads them under.
-    ``reward``: who checks answers. ``settings``: those of the system by name; ``common``: common settings by dotted name with ``__`` for the dot (``optim__lr=1e-3``);
-    they win over the defaults of every stage, as a user's do.
+    ``reward``: who checks answers. ``settings``: those of the system by name; ``common``: common settings by dotted name with ``__`` for the dot (``optim__lr=1e-3``),
+    and those of a plan's stages (``**{"simclr.temperature": 0.2}``); they win over the defaults of every stage, as a user's do.
     """
     from understudy import systems
     from understudy.engine.run import Run
@@ -258,7 +258,8 @@ def learn(
 
     kind = systems.get(slug) if isinstance(slug, str) else slug
     given = {name.replace("__", "."): value for name, value in common.items()}
-    shared = RunSettings().changed({"device": "cpu", **kind.defaults, "seed": seed, "train.steps": steps, **given})
+    own = {name: value for name, value in given.items() if name.partition(".")[0] not in systems.names()}
+    shared = RunSettings().changed({"device": "cpu", **kind.defaults, "seed": seed, "train.steps": steps, **own})
     with TemporaryDirectory(prefix="understudy-claim-") as folder:
         task = Task(train, student, shared, Run(folder), validation, teacher, also or {}, given, reward)
         return kind(kind.Settings(**(settings or {})), task).run()

@@ -52,6 +52,8 @@ REVEALING: dict[str, dict[str, Any]] = {
     "lgvit-exits": {"heads": "convolution"},
     # Standardised over eight images that an untrained transformer hardly tells apart, rounding grows with every step.
     "barlow-twins": {"optim.lr": 1e-4},
+    # Likewise: what an untrained transformer's tokens are apart from their mean is small, and scaled to length 1.
+    "scalekd": {"optim.lr": 1e-4},
     "simclrv2": {"train.steps": 12},
     "fixmatch": {"threshold": 0.34},
     "fst": {"threshold": 0.345, "momentum": 0.5, "train.steps": 6},
@@ -117,6 +119,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "simclrv2": {"smaller": "tiny-resnet"},
     "unfused": {"smaller": "tiny-audio"},
     "distilhubert": {"taught": (2,), "layers": 1},
+    "scalekd": {"inner": "backbone.blocks.0"},
     "lsa": {"texts": 6},
     "cae-dfkd": {"words": "tiny-text"},
 }

@@ -47,6 +47,28 @@ def test_nt_xent_gradient() -> None:
     assert torch.autograd.gradcheck(lambda a, b: maths.nt_xent(a, b, 0.2), (za, zb))
 
 
+def test_mimicked_pairs_is_the_cross_entropy_of_rows_and_of_columns() -> None:
+    a, b, c, d = (RNG.normal(size=(5, width)) for width in (4, 4, 7, 7))
+    said, told = 20 * unit(a) @ unit(b).T, 50 * unit(c) @ unit(d).T
+    want = 0.0
+    for own, other in ((said, told), (said.T, told.T)):
+        for i in range(5):
+            shares = np.exp(other[i] - other[i].max()) / np.exp(other[i] - other[i].max()).sum()
+            want += -(shares * log_softmax(own[i])).sum() / 10
+    a, b, c, d = (torch.tensor(x, requires_grad=True) for x in (a, b, c, d))
+    found = maths.mimicked_pairs(a, b, 20.0, teacher=(c, d), teacher_scale=50.0)
+    assert found.item() == pytest.approx(want, rel=1e-10)
+    found.backward()
+    assert c.grad is None and d.grad is None and a.grad.abs().sum() > 0 and b.grad.abs().sum() > 0
+
+
+def test_mimicked_pairs_of_a_sure_teacher_are_matched_pairs() -> None:
+    a, b = (torch.tensor(x) for x in RNG.normal(size=(2, 6, 3)))
+    one = torch.eye(6, dtype=torch.float64)
+    sure = maths.mimicked_pairs(a, b, 7.0, teacher=(one, one), teacher_scale=500.0)
+    assert float(sure) == pytest.approx(float(maths.matched_pairs(a, b, 7.0)), rel=1e-12)
+
+
 def test_margin_pairs() -> None:
     a, b = RNG.normal(size=(2, 6, 3))
     same, weights = np.array([1, 0, 1, 0, 1, 0], bool), RNG.uniform(size=6)

@@ -7,6 +7,7 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn, idctn
 from scipy.special import log_softmax, softmax
 
 from understudy import maths
@@ -203,6 +204,13 @@ def test_flipped_cross_entropy_has_the_student_outside_the_logarithm() -> None:
     found = maths.flipped_cross_entropy(torch.tensor(z), torch.tensor(q))
     np.testing.assert_allclose(found, -(softmax(z, -1) * np.log(q)).sum(-1))
     assert bool(torch.isfinite(maths.flipped_cross_entropy(torch.zeros(1, 3), torch.tensor([[1.0, 0.0, 0.0]]))).all())
+
+
+def test_without_constant_is_the_cosine_transform_without_its_first_coefficient() -> None:
+    maps = RNG.normal(size=(2, 5, 4, 3)) + 7  # [B, H, W, D]
+    waves = dctn(maps, axes=(1, 2))
+    waves[:, 0, 0] = 0
+    np.testing.assert_allclose(maths.without_constant(t(maps).flatten(1, 2)), idctn(waves, axes=(1, 2)).reshape(2, 20, 3), atol=1e-12)
 
 
 def test_layer_distance_by_hand() -> None:

@@ -19,6 +19,7 @@ COUPLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "info_nce": lambda a, b: maths.info_nce((a, b, a * b), 0.1),
     "koleo": lambda a, b: maths.koleo(a) + maths.koleo(b),
     "matched_pairs": lambda a, b: maths.matched_pairs(a, b, 5.0),
+    "mimicked_pairs": lambda a, b: maths.mimicked_pairs(a, b, 5.0, teacher=(b.tanh(), b), teacher_scale=3.0),
     "barlow": maths.barlow,
 }
 PER_SAMPLE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -12,7 +12,7 @@ from understudy.maths.average import ema_update, interpolated, parameter_distanc
 from understudy.maths.boxes import assigned_boxes, clipped_boxes, focal, giou, hull, iou, kept_boxes, unsteadiness
 from understudy.maths.calibration import accuracy_interval, brier, ece, fit_temperature, paired_difference, reliability
 from understudy.maths.chunks import bernoulli_kl, chunk_sums, mass_of, merged
-from understudy.maths.contrast import class_pairs, info_nce, koleo, leave_one_out, margin_pairs, matched_pairs, nt_xent
+from understudy.maths.contrast import class_pairs, info_nce, koleo, leave_one_out, margin_pairs, matched_pairs, mimicked_pairs, nt_xent
 from understudy.maths.crowd import agreement, dawid_skene, tallied, vote_shares, vote_softmax
 from understudy.maths.decorrelation import barlow, cross_correlation, whitened, whitening_mse
 from understudy.maths.dense import UNLABELLED, between, carried, mean_overlap, overlaps, pixel_cross_entropy
@@ -30,6 +30,7 @@ from understudy.maths.divergences import (
     symmetric_cross_entropy,
     topk_kl,
     uskd,
+    without_constant,
     zipf_labels,
 )
 from understudy.maths.fused import fused_divergence, fused_topk_kl
@@ -156,6 +157,7 @@ __all__ = [
     "moments_distance",
     "matched_among",
     "matched_pairs",
+    "mimicked_pairs",
     "nearest",
     "neighbours_mean",
     "neighbour_kl",
@@ -212,5 +214,6 @@ __all__ = [
     "weighted_mean",
     "whitened",
     "whitening_mse",
+    "without_constant",
     "zipf_labels",
 ]

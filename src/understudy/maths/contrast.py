@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from understudy import collective
+from understudy.maths.divergences import soft_cross_entropy
 from understudy.maths.precision import in_float32
 
 
@@ -45,6 +46,19 @@ def matched_pairs(a: Tensor, b: Tensor, scale: Tensor | float) -> Tensor:
     logits = a @ b.T
     own = torch.arange(len(a), device=a.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+@in_float32
+def mimicked_pairs(a: Tensor, b: Tensor, scale: Tensor | float, *, teacher: tuple[Tensor, Tensor], teacher_scale: Tensor | float) -> Tensor:
+    """TinyCLIP's affinity mimicking (2309.12314, equations 1 to 3), coupled: ``[B, D]`` twice, the factor of their cosines, the teacher's likewise -> scalar.
+
+    The mean of both soft cross-entropies over the batch of all processes: of every a's shares among all b from those that the teacher gives, softmax of its scaled
+    cosines, and of every b's among all a. Vectors are L2-normalised here; the teacher's may have another width.
+    """
+    a, b = collective.gather(scale * F.normalize(a, dim=-1)), collective.gather(F.normalize(b, dim=-1))
+    c, d = collective.gather(teacher_scale * F.normalize(teacher[0], dim=-1)), collective.gather(F.normalize(teacher[1], dim=-1))
+    logits, told = a @ b.T, (c @ d.T).detach()
+    return (soft_cross_entropy(logits, told.softmax(-1)) + soft_cross_entropy(logits.T, told.T.softmax(-1))).mean() / 2
 
 
 @in_float32

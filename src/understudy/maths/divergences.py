@@ -179,6 +179,15 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @in_float32
+def without_constant(tokens: Tensor) -> Tensor:
+    """Tokens ``[B, T, D]`` less their mean over the T places -> ``[B, T, D]``.
+
+    What the inverse of a two-dimensional discrete cosine transform over the places gives once the constant coefficient is set to 0 (ScaleKD, 2411.06786, section 3.2).
+    """
+    return tokens - tokens.mean(1, keepdim=True)
+
+
+@in_float32
 def layer_distance(student: Tensor, teacher: Tensor, cosine: float = 1.0) -> Tensor:
     """mean_d |student - teacher| - ``cosine`` log sigmoid(cos(student, teacher)) (DistilHuBERT, 2110.01900, equation 1): ``[..., D]`` -> ``[...]``."""
     teacher = teacher.detach()
