@@ -23,7 +23,7 @@ def test_it_is_less_wrongly_sure_than_with_labels_alone() -> None:
     redrawn = keyed.bernoulli(keyed.fold(1, train.keys), 0.4)
     train = train.relabelled(torch.where(redrawn, keyed.integers(keyed.fold(3, train.keys), 10), train.labels))
     start = models.build("tiny-resnet", train.modality, train.classes, 1)
-    common: dict[str, Any] = {"seed": 1, "steps": 150, "optim__lr": 0.01, "train__batch": 64}
+    common: dict[str, Any] = {"seed": 1, "steps": 150, "optim__lr": 0.01, "optim__schedule": "constant", "train__batch": 64}
 
     def unlikelihood(slug: str, **settings: float) -> float:
         logits = predict(learn(slug, start, train, settings={"view": "plain", **settings}, **common).student, test)

@@ -56,7 +56,7 @@ class SelfKDAmbiguity(Objective):
 
     card = card
     Settings = SelfKDAmbiguitySettings
-    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.05}
+    defaults = {"optim.lr": 1e-3, "optim.weight_decay": 0.05, "optim.schedule": "constant"}  # at a rate that ends at zero the last phase would move nothing
     reads = {"labelled": 1}
 
     def build(self, task: Task) -> None:
