@@ -11,6 +11,7 @@ import torch
 
 from understudy import keyed, models, systems
 from understudy.data.modalities.audio import AudioModality
+from understudy.data.modalities.detection import DetectionModality
 from understudy.data.modalities.generation import Exchange, GenerationModality
 from understudy.data.modalities.graph import Graph, GraphModality, Neighbourhoods
 from understudy.data.modalities.image import ImageModality
@@ -57,6 +58,8 @@ REVEALING: dict[str, dict[str, Any]] = {
     "simclrv2": {"train.steps": 12},
     "fixmatch": {"threshold": 0.34},
     "fst": {"threshold": 0.345, "momentum": 0.5, "train.steps": 6},
+    # At the start every class has a probability of 0.01.
+    "soft-teacher": {"threshold": 0.012, "candidates": 0.013, "variance": 0.4, "jitter": 0.5},
     "cosine": {"threshold": 0.0, "refresh": 1},
     "mlm": {"ratio": 0.5},
     "rmt": {"warm_up": 15},
@@ -160,6 +163,13 @@ def samples(modality: str) -> Samples:
         mask[N // 2 :] = 255
         kind, encoded = SegmentationModality(size=16, channels=1), InMemory({"image": noise, "mask": mask})
         truth = torch.zeros_like(truth)
+    elif modality == "detection":
+        noise = keyed.integers(keyed.fold(5, torch.arange(N)), 100, (1, 16, 16)).to(torch.uint8)
+        noise[:, 0, 4:12, 4:12] += 50 * truth[:, None, None].to(torch.uint8)
+        boxes = torch.tensor([-0.5, -0.5, 0.5, 0.5]).repeat(N, 1)
+        drawn = torch.where(torch.arange(N) < N // 2, truth, -1)
+        kind, encoded = DetectionModality(size=16, channels=1), InMemory({"image": noise, "boxes": torch.cat([boxes, drawn[:, None]], 1).unsqueeze(1)})
+        truth = torch.zeros_like(truth)
     elif modality == "graph":
         kind = GraphModality(codes=8, fans=(3, 3))
         features = kind.features({}, ids) + 2.0 * torch.nn.functional.one_hot(truth, 8)
@@ -214,10 +224,11 @@ def task(slug: str, folder: Path, common: Mapping[str, Any] | None = None, batch
             "molecule": "tiny-molecule",
             "graph": "tiny-gcn",
             "segmentation": "tiny-unet",
+            "detection": "tiny-boxnet",
             "points": "tiny-points",
         }[modality]
     )
-    student = models.build(name, data.modality, CLASSES, key=1)
+    student = models.build(name, data.modality, CLASSES, key=1, **({"norm": False} if modality == "detection" else {}))
     teacher = Frozen(models.build(name, data.modality, CLASSES, key=2)) if "teacher" in kind.card.needs else None
     revealed = {k: v for k, v in REVEALING.get(slug, {}).items() if "." in k}
     own = {

@@ -21,6 +21,8 @@ PRIOR = 0.01
 """Probability of every class at every place before anything is learned, so that the many empty places do not drown the others (1708.02002, section 4.1)."""
 _REACH = 0.25
 """From a place to each side of its box before anything is learned, in halves of a view's side."""
+_ONE = 9
+"""Places that a box has (three by three): an image in which nothing is known must not count many times as much as one with a box."""
 MOST = 100
 """Boxes of a view, at most (as COCO counts them)."""
 
@@ -86,13 +88,13 @@ class Detector(Drawing):
         return self.class_losses(said, view.truth, known, smoothing) + self.box_losses(said, view.truth)
 
     def class_losses(self, said: Tensor, truth: Tensor, empty: Tensor, smoothing: float = 0.0) -> Tensor:
-        """Focal loss over the places of every sample, over the number of those that have a box: ``[B]``. ``truth`` ``[B, N, 5]`` as a view has it; ``empty`` ``[B, L]`` says how much a place
+        """Focal loss over the places of every sample, over the number of those that have a box, but never fewer than one box has: ``[B]``. ``truth`` ``[B, N, 5]`` as a view has it; ``empty`` ``[B, L]`` says how much a place
         without a box counts."""
         mine, _, classes = self._targets(said, truth)
         logits = said[:, 4:].flatten(2).transpose(1, 2)
         wanted = maths.smooth(nn.functional.one_hot(classes, logits.shape[2]).float(), smoothing) * mine.unsqueeze(2)
         losses = maths.focal(logits, wanted).sum(2) * torch.where(mine, 1.0, empty)
-        return losses.sum(1) / mine.sum(1).clamp_min(1)
+        return losses.sum(1) / mine.sum(1).clamp_min(_ONE)
 
     def box_losses(self, said: Tensor, truth: Tensor) -> Tensor:
         """1 - GIoU, mean over the places that have a box: ``[B]``, 0 where none has."""

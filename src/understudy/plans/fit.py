@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import Field
 from torch import Tensor
 
-from understudy import maths, models, systems
-from understudy.data.modalities import SegmentationModality
+from understudy import evaluate, maths, models, systems
 from understudy.data.modalities.molecule import rdkit
 from understudy.engine.loop import Collapsed
+from understudy.models.detection import Detector
 from understudy.models.predict import answers
 from understudy.models.student import Student
 from understudy.models.text import TextTransformer
@@ -29,7 +29,7 @@ card = Card(
     paper="",
     year=2026,
     family="plans",
-    modalities=("image", "text", "table", "segmentation"),
+    modalities=("image", "text", "table", "segmentation", "detection"),
     needs="labels",
     idea="Further pre-training with self-distillation on everything, fine-tuning on the labels, then rounds of self-training; a teacher and a smaller student "
     "add distillation. Each stage must help on validation, or it is dropped.",
@@ -38,6 +38,8 @@ card = Card(
 
 OWN: dict[str, Callable[[], str]] = {"molecule": lambda: "mlm" if rdkit() is None else "chemberta-2", "points": lambda: "multiview-mae"}
 """What pre-trains the kinds of data that have a system of their own; computing properties of molecules needs RDKit."""
+TEACHES = {"segmentation": "fst", "detection": "soft-teacher"}
+"""What self-trains on kinds of data whose labels are drawn; fixmatch on the others."""
 
 
 class SplitSettings(Settings):
@@ -57,7 +59,7 @@ class FitSettings(SplitSettings):
     )
     selftrain: str = Field(
         "auto",
-        description="System that labels the unlabelled samples and learns them; 'off' leaves it out. 'auto': fst for images with masks, otherwise fixmatch.",
+        description="System that labels the unlabelled samples and learns them; 'off' leaves it out. 'auto': fst for images with masks, soft-teacher for images with boxes, otherwise fixmatch.",
     )
     smaller: str | None = Field(None, description="Model, as --student takes them, that the result is distilled into at the end; null: none.")
     enough: int = Field(400, ge=1, description="Unlabelled samples below which nothing is pre-trained.")
@@ -77,8 +79,13 @@ class Judged:
     accuracy: float
     brier: float
     """Mean squared error of its calibrated probabilities on validation, in [0, 2]: this decides. A few dozen answers, right or wrong, hardly tell two models
-    apart; how sure each was of every answer tells more (measured in ``docs/decisions.md``)."""
+    apart; how sure each was of every answer tells more (measured in ``docs/decisions.md``). Of boxes, what average precision over all overlaps leaves to 1."""
     seconds: float
+
+    @property
+    def measure(self) -> str:
+        """What decides, in words."""
+        return "1 - AP50:95" if isinstance(self.student, Detector) else "Brier score"
 
     def helps(self, best: Judged) -> bool:
         return self.brier < best.brier
@@ -147,7 +154,7 @@ class Fit(Plan):
         """The system that learns what has no label."""
         if self.settings.selftrain != "auto":
             return self.settings.selftrain  # type: ignore[no-any-return]
-        return "fst" if isinstance(self.task.train.modality, SegmentationModality) else "fixmatch"
+        return TEACHES.get(self.task.train.modality.name, "fixmatch")
 
     def shares(self) -> dict[str, float]:
         """The share of the time of every stage that this task has, in their order; they sum to one."""
@@ -201,6 +208,10 @@ class Fit(Plan):
 
     def judged(self, name: str, student: Student) -> Judged:
         """What validation says of the student of a stage."""
+        if isinstance(student, Detector):
+            assert self.task.validation is not None, "fit holds a part of the labels out"
+            found = evaluate.BoxMatches.of(student, self.task.validation)
+            return Judged(name, student, found.proportion().value, 1.0 - found.strict(), self.seconds(name))
         logits, labels = self.validation_logits(student)
         right = float((logits.argmax(-1) == labels).double().mean())
         error = maths.brier(maths.softened(logits, _temperature(logits, labels)), labels)
@@ -209,7 +220,7 @@ class Fit(Plan):
     def better(self, candidate: Judged, best: Judged, also: float = 0.0) -> Judged:
         """The candidate where it helps on validation, otherwise what there was; says which."""
         helps = candidate.helps(best)
-        why = f"validation {candidate.accuracy:.1%} against {best.accuracy:.1%} of {best.name}, Brier score {candidate.brier:.3f} against {best.brier:.3f}"
+        why = f"validation {candidate.accuracy:.1%} against {best.accuracy:.1%} of {best.name}, {candidate.measure} {candidate.brier:.3f} against {best.brier:.3f}"
         self.record(candidate, helps, why if helps else f"{why}: it does not help, so it is dropped", also)
         return candidate if helps else best
 
@@ -226,8 +237,8 @@ class Fit(Plan):
         assert self.task.validation is not None, "fit holds a part of the labels out"
         return answers(student, self.task.validation)
 
-    def temperature(self, student: Student) -> float:
-        return _temperature(*self.validation_logits(student))
+    def temperature(self, student: Student) -> float | None:
+        return None if isinstance(student, Detector) else _temperature(*self.validation_logits(student))
 
 
 def _temperature(logits: Tensor, labels: Tensor) -> float:
