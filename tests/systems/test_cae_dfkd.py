@@ -19,7 +19,7 @@ from understudy.models import Student
 from understudy.systems.kd_datafree.cae_dfkd import Statistics, embedded
 from understudy.teachers.kinds import Frozen
 
-COMMON: dict[str, Any] = {"train__batch": 64, "optim__lr": 1e-2, "watch__action": "off"}
+COMMON: dict[str, Any] = {"train__batch": 32, "optim__lr": 3e-2, "watch__action": "off"}
 
 
 def blank(samples: Samples) -> Samples:
@@ -35,7 +35,7 @@ def first(data: Samples, key: int, **options: Any) -> Student:
 @pytest.fixture(scope="module")
 def taught() -> tuple[Samples, Samples, Student]:
     train, test = hold_out(known.digits(), 0.3, 100)
-    return train, test, learn("supervised", first(train, 1), train, seed=100, steps=120, train__batch=64, optim__lr=1e-2).student
+    return train, test, learn("supervised", first(train, 1), train, seed=100, steps=200, train__batch=64, optim__lr=1e-2).student
 
 
 def test_it_learns_without_data(taught: tuple[Samples, Samples, Student]) -> None:
@@ -43,12 +43,13 @@ def test_it_learns_without_data(taught: tuple[Samples, Samples, Student]) -> Non
 
     def learned(**settings: Any) -> float:
         student = learn(
-            "cae-dfkd", first(train, 0), blank(train), seed=100, steps=120, teacher=Frozen(teacher.clone()), settings={"width": 16, **settings}, **COMMON
+            "cae-dfkd", first(train, 0), blank(train), seed=100, steps=300, teacher=Frozen(teacher.clone()), settings={"width": 16, **settings}, **COMMON
         ).student
         return accuracy(student, test)
 
     made_for_it, noise = learned(), learned(rate=1e-9)  # the control: images of a generator that stays as it began
-    assert made_for_it > noise + 0.04, f"{made_for_it:.3f}, and {noise:.3f} on what an untrained generator makes"
+    # On seeds 101 to 104, of which the bar was made, the difference was 0.40, 0.08, 0.29 and 0.35: the bar is the least of them.
+    assert made_for_it > noise + 0.08, f"{made_for_it:.3f}, and {noise:.3f} on what an untrained generator makes"
 
 
 def test_the_given_images_are_not_looked_at(taught: tuple[Samples, Samples, Student]) -> None:

@@ -40,7 +40,8 @@ card = Card(
         "student: T^2 KL(f_T(x) || f_S(x)) - d log (sum over j with y_j = y of w_j) / (sum over j of w_j), w_j = exp(cos(P z_S(x), z_T(x_j)) / t)",
     ),
     unknown="The loss in detail, its weights and code could not be found; the generator's terms and their weights are those of NAYER (2310.00258), on which it builds. "
-    "There generator and student take turns of many steps, and here both take one at every step. The generator is not begun anew from time to time.",
+    "There generator and student take turns of many steps, and here both take one at every step. The generator is not begun anew from time to time. The paper adds noise "
+    "of several sources to an embedding, each with its own magnitude; which sources is not known to us, and all are normal here.",
 )
 
 
