@@ -30,7 +30,7 @@ from understudy.systems.base import Task
 
 BACKBONES = {"vit-tiny": {"width": 192, "depth": 12, "heads": 3, "patch": 16}, "small-vit": {"width": 96, "depth": 4, "heads": 3, "patch": 16}}
 SIZE, BATCH = 96, 64
-PEERS = ("lightly",)
+PEERS = ("lightly", "stable-pretraining")
 
 
 def measure(part: str, quick: bool) -> Iterator[Line]:
