@@ -41,6 +41,7 @@ REVEALING: dict[str, dict[str, Any]] = {
     "predictions-pretraining": {"train.steps": 12},
     "deepercluster": {"train.steps": 12, "rounds": 2, "clusters": 4},
     "cae-dfkd": {"width": 8, "memory": 8},
+    "tesla-dd-images": {"experts": 2, "epochs": 3, "expert_batch": 4, "soft": True, "start": 2, "inner": 3, "inner_batch": 2},
     "fedlabel": {"rounds": 2, "clients": 2},
     "fedlabel-client": {"threshold": 0.36},
     "hast": {"rounds": 2, "ask": 2, "threshold": 0.41, "neighbours": 1, "pseudo_share": 0.2},
@@ -127,7 +128,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "cae-dfkd": {"words": "tiny-text"},
 }
 # Systems that need another model than the usual one of their data, and those that read texts in pairs.
-MODELS = {"flow-matching": "tiny-dit", "repa": "tiny-dit", "boot": "tiny-dit"}
+MODELS = {"flow-matching": "tiny-dit", "repa": "tiny-dit", "boot": "tiny-dit", "tesla-dd": "tiny-convnet", "tesla-dd-images": "tiny-convnet"}
 READS = {"trans-encoder": "pair", "trans-encoder-student": "pair"}
 
 

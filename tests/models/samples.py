@@ -36,7 +36,7 @@ def inputs(kind: str, batch: int = 4, seed: int = 0, size: int = 28, channels: i
 
 
 def student(name: str, key: int = 1, size: int = 28, channels: int = 1, **options: object) -> Student:
-    kind = {"resnet": "image", "vit": "image", "text": "text", "table": "table"}[name.split("-")[1]]
+    kind = {"resnet": "image", "vit": "image", "convnet": "image", "text": "text", "table": "table"}[name.split("-")[1]]
     return models.build(name, modality(kind, size, channels), CLASSES, key, **options)
 
 
@@ -44,7 +44,7 @@ def masked_view(values: dict[str, torch.Tensor], masked: torch.Tensor | None) ->
     return View("masked", values, torch.arange(len(next(iter(values.values())))), masked)
 
 
-BUILT_IN = {"tiny-resnet": "image", "tiny-vit": "image", "tiny-text": "text", "tiny-table": "table"}
+BUILT_IN = {"tiny-resnet": "image", "tiny-vit": "image", "tiny-convnet": "image", "tiny-text": "text", "tiny-table": "table"}
 
 
 def every_second(count: int, batch: int = 4) -> torch.Tensor:

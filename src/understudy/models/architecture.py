@@ -17,7 +17,7 @@ from understudy.models.causal import CausalTransformer
 from understudy.models.clip import CLIP
 from understudy.models.dit import DiT
 from understudy.models.graph import GCN
-from understudy.models.image import SmallResNet, ViT
+from understudy.models.image import ConvNet, SmallResNet, ViT
 from understudy.models.molecule import MoleculeTransformer
 from understudy.models.points import PointTransformer
 from understudy.models.series import SeriesTransformer
@@ -35,6 +35,11 @@ BUILT_IN: dict[str, tuple[type[Backbone], dict[str, dict[str, Any]]]] = {
         "tiny": {"width": 64, "depth": 3, "heads": 2},
         "small": {"width": 96, "depth": 4, "heads": 3},
         "base": {"width": 256, "depth": 8, "heads": 8},
+    }),
+    "convnet": (ConvNet, {
+        "tiny": {"width": 16, "depth": 2},
+        "small": {"width": 64, "depth": 3},
+        "base": {"width": 128, "depth": 3},
     }),
     "dit": (DiT, {
         "tiny": {"width": 64, "depth": 4, "heads": 2},

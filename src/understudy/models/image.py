@@ -137,6 +137,38 @@ class SmallResNet(Backbone):
         return self.pixels.positions(inputs["pixels"])
 
 
+class ConvNet(Backbone):
+    """Convolutions, each with instance normalisation and halving the map, whose last map is one long vector (arXiv 1711.04043; 2006.05929, section 4.1).
+
+    It learns from a few images by plain gradient descent, and so is what data sets are distilled with. Fewer than ``depth`` halvings where the image is too small.
+    """
+
+    modality = "image"
+    rate = 3e-3
+
+    def __init__(self, channels: int, size: int, width: int = 64, depth: int = 3, mean: Shade = 0.5, std: Shade = 0.25):
+        super().__init__()
+        depth = max(1, min(depth, size.bit_length() - 2))
+        self.patch = 2**depth
+        self.side = -(-size // self.patch)
+        self.token_width, self.width = width, width * self.side**2
+        self.pixels = PixelInput(channels, mean, std, self.patch)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels if i == 0 else width, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2))
+            for i in range(depth)
+        )
+
+    def forward(self, inputs: Inputs, masked: Tensor | None = None, drop: bool = False) -> Features:
+        x = self.pixels(inputs["pixels"], masked)
+        for block in self.blocks:
+            x = block(x)
+        pooled = x if x.shape[-2:] == (self.side, self.side) else F.adaptive_avg_pool2d(x, self.side)
+        return Features(pooled.flatten(1), x.flatten(2).transpose(1, 2))
+
+    def positions(self, inputs: Inputs) -> int:
+        return self.pixels.positions(inputs["pixels"])
+
+
 class ViT(Transformer):
     """A vision transformer over square patches. Learned positions start as sines and are interpolated for images of other sizes."""
 
