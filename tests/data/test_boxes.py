@@ -85,6 +85,13 @@ def test_the_layouts_of_others_are_read(tmp_path: Path, form: str) -> None:
     assert len(found.train) == (20 if form == "beside" else 14) and (found.test is None or len(found.test) == 6)
 
 
+def test_one_wrong_file_makes_no_captions_of_boxes(tmp_path: Path) -> None:
+    folder(tmp_path, images=".", labels=".")
+    (tmp_path / "00.txt").write_text("none 1 2 3 4\n")
+    found = open_source(tmp_path)
+    assert found.modality == "detection" and len(found.facts.unreadable) == 1
+
+
 def test_text_files_with_sentences_are_captions(tmp_path: Path) -> None:
     for i in range(4):
         picture(tmp_path / f"{i}.png", i)

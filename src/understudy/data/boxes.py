@@ -189,15 +189,11 @@ def _class(value: float, where: str, names: Sequence[str]) -> int:
 
 
 def _lines_beside(path: Path) -> bool:
-    """Whether text files beside images hold boxes, and not captions: the first ones do, as far as they are not empty."""
+    """Whether text files beside images hold boxes, and not captions: most of the first ones that are not empty do."""
     texts = (file.with_suffix(".txt") for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.with_suffix(".txt").is_file())
-    seen = False
-    for text in islice(texts, 20):
-        line = next((line for line in text.read_bytes()[:4096].decode("utf-8", "replace").splitlines() if line.strip()), None)
-        if line is not None and len(_numbers(line)) not in (5, 6):
-            return False
-        seen |= line is not None
-    return seen
+    first = (text.read_bytes()[:4096].decode("utf-8", "replace").strip().partition("\n")[0] for text in islice(texts, 50))
+    boxes = [len(_numbers(line)) in (5, 6) for line in first if line]
+    return sum(boxes) > len(boxes) / 2
 
 
 def _class_names(path: Path) -> tuple[str, ...]:
