@@ -35,8 +35,7 @@ card = Card(
         "loss = (1 - w) CE(y, p) + w KL(q || p) + a (d(u, t) + d(v, t)) + b (d(Pu', Pt) + d(Pv', Pt))",
         "P x = inverse DCT of the DCT of x with the constant coefficient set to 0 = x - mean over places of x; u' and v' by projectors of their own",
     ),
-    unknown="The released code sums distances over the places of a 7x7 grid, here they are averaged and the weights 49 times as large. Its attention has a further factor of 5 in the softmax whose place could "
-    "not be read. A plain transformer has no stages: its last stage are its last blocks here. A teacher's class token does not take part.",
+    unknown="The released code sums distances over the places of a 7x7 grid, here they are averaged and the weights 49 times as large. A plain transformer has no stages: its last stage are its last blocks here. A teacher's class token does not take part.",
 )
 
 
@@ -49,6 +48,7 @@ class ScaleKDSettings(Settings):
     later: int | None = Field(
         None, ge=1, description="the teacher's last blocks, which the student's inner map passes; null: a third of them (2411.06786: its last stage)"
     )
+    sharpness: float = Field(5.0, gt=0, description="factor of the attention's scores before their softmax (released code: 5)")
     view: Literal["plain", "weak"] = Field("weak", description="what both sides see (2411.06786: crops and flips, or the strong ones of its students)")
     inner: str = Field("backbone.blocks.-2", description="the student's layer with the inner map (2411.06786: its last stage but one)")
 
@@ -75,7 +75,7 @@ class ScaleKD(Objective):
         places, width = told.shape[1:]
         heads = next(heads for heads in (8, 4, 3, 2, 1) if width % heads == 0)
         self.projectors = nn.ModuleDict({
-            f"{kind} {n}": AttentionProjector(x.shape[1], (x.shape[2], x.shape[3]), width, places, heads, task.key(f"{kind} {n}"), asks=n == 1)
+            f"{kind} {n}": AttentionProjector(x.shape[1], (x.shape[2], x.shape[3]), width, places, heads, task.key(f"{kind} {n}"), n == 1, self.settings.sharpness)
             for kind in ("spatial", "frequency") for n, x in enumerate(maps, 1)
         })  # fmt: skip
 
