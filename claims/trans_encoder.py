@@ -11,6 +11,8 @@ ROC curve of the cosine on 800 held-out pairs. The first bi-encoder is a small t
 The paper starts from published language models; no such model learns anything on one core within a claim's time. Tried before, on seed 100: a cross-encoder of this size that is given
 the true answers learns little in 150 steps (an area of 0.57 to 0.59, with or without word vectors), where a bi-encoder learns them (0.78), so there is not much that it could teach. From random
 word vectors everything stays near 0.66. Rates of 1e-3 ruin the start (0.59), 1e-4 nearly keep it (0.782 of 0.791).
+A published model instead, all-MiniLM-L6-v2 as the first bi-encoder, begins at 0.93 (200 test pairs), and four steps of 16 pairs with the scoring of 256 take half a minute on one core: forty steps
+of each form for four arms are no claim of minutes.
 """
 
 from __future__ import annotations
