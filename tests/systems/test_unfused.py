@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.systems.test_distilhubert import columns_of_digits
 from tests.systems.training import made
 from understudy import evaluate, maths, models
 from understudy.data import known
@@ -14,7 +15,7 @@ from understudy.data.samples import Samples
 from understudy.data.split import hold_out
 from understudy.errors import UserError
 from understudy.models import Student
-from understudy.systems.ssl_cluster.unfused import UnfusedSettings
+from understudy.systems.ssl_cluster.unfused import Unfused, UnfusedSettings
 
 
 def clustered(samples: Samples, count: int = 20) -> Samples:
@@ -84,3 +85,18 @@ def test_the_plan_hands_clusters_to_a_network_that_never_saw_the_encoders_weight
 def test_shares_must_leave_something_for_the_labels() -> None:
     with pytest.raises(UserError, match="leave a share"):
         UnfusedSettings().changed({"pretrain_share": 0.6, "clusters_share": 0.4})
+
+
+@pytest.mark.parametrize(("view", "sounds", "images"), [(None, "weak", "auto"), ("strong", "strong", "strong")])
+def test_the_contrast_moves_sounds_and_does_not_hide_them(view: str | None, sounds: str, images: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def stage(self: Unfused, name: str, slug: str, student: Student, *, settings: dict[str, str], **further: object) -> None:
+        asked.append(settings["view"])
+        raise InterruptedError
+
+    monkeypatch.setattr(Unfused, "stage", stage)
+    for data, model in ((columns_of_digits(), "tiny-audio"), (known.digits(), "tiny-resnet")):
+        with pytest.raises(InterruptedError):
+            made("unfused", data, tmp_path, model, {"view": view}).run()
+    assert asked == [sounds, images]
