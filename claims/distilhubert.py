@@ -1,20 +1,21 @@
 """DistilHuBERT: two blocks that learn to say what later blocks of their teacher say have better features than the two blocks that they were copied from.
 
-Spoken digits as spectrograms. The teacher is a transformer of six blocks that has learned all labels of the training sounds. The figure is the accuracy, on held-out sounds, of a linear probe on the
-frozen features with five labels a class.
+Spoken digits as spectrograms. The teacher is a transformer of six blocks that has learned all labels of the training sounds. The figure is the accuracy, on
+held-out sounds, of a linear probe on the frozen features with five labels a class.
 
-- ``distilhubert``: the teacher's first two blocks, 200 steps of learning what blocks 2, 4 and 6 say, on the training sounds without labels; the effect's treatment.
+- ``distilhubert``: the teacher's first two blocks, 200 steps of learning what blocks 2, 4 and 6 say, on the training sounds without labels; the effect's
+  treatment.
 - ``first blocks``: the same two blocks as they were; the control, and what as many steps at a rate of zero leave.
 - ``mae``: the same two blocks after as many steps of masked autoencoding on the same sounds: what the steps are worth without the teacher.
 - ``of another``: the targets are those of another sound of the batch; broken on purpose.
 - ``last block``: one head, for block 6 alone. ``fresh``: as the treatment, but the student starts as nothing. ``teacher``: all six blocks.
 
-Tried on seed 100: HuBERT learns without labels, but a teacher that did has nothing to teach at this size: the same probe on the mean of a block's tokens gave 0.52, 0.57, 0.59, 0.56, 0.56, 0.55 on the
-six blocks after 400 steps of masked autoencoding, and 0.50, 0.51, 0.54, 0.53, 0.44, 0.41 after 400 of SimCLR. With labels it gave 0.64, 0.84, 0.88, 0.91, 0.92, 0.92. The data do not say who speaks,
-so the probe cannot be of other speakers.
+Tried on seed 100: HuBERT learns without labels, but a teacher that did has nothing to teach at this size: the same probe on the mean of a block's tokens gave
+0.52, 0.57, 0.59, 0.56, 0.56, 0.55 on the six blocks after 400 steps of masked autoencoding, and 0.50, 0.51, 0.54, 0.53, 0.44, 0.41 after 400 of SimCLR. With
+labels it gave 0.64, 0.84, 0.88, 0.91, 0.92, 0.92. The data do not say who speaks, so the probe cannot be of other speakers.
 
-Found on seeds 5 to 9: the paper's several heads are no gain here, the last block alone teaches more (0.91, ``distilhubert`` 0.90, the control 0.85): a teacher that has learned labels says
-in its last block what the probe asks.
+Found on seeds 5 to 9: the paper's several heads are no gain here, the last block alone teaches more (0.91, ``distilhubert`` 0.90, the control 0.85): a
+teacher that has learned labels says in its last block what the probe asks.
 """
 
 from __future__ import annotations

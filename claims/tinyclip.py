@@ -1,19 +1,22 @@
 """TinyCLIP: a small model of images and captions, cut out of a larger one and told how near that one finds every image to every caption, beats one that begins with nothing.
 
-Digits are coloured, and captions say the colour and the digit. The figure is the accuracy on held-out images, told apart by the 60 names in two prompts of the captions' kind.
-The teacher, a CLIP model of 280,000 weights, has learned the pairs for 500 steps; students have 53,000 weights and 150 steps. All see images as they are.
+Digits are coloured, and captions say the colour and the digit. The figure is the accuracy on held-out images, told apart by the 60 names in two prompts of
+the captions' kind. The teacher, a CLIP model of 280,000 weights, has learned the pairs for 500 steps; students have 53,000 weights and 150 steps. All see
+images as they are.
 
 - ``tinyclip``: three stages of 50 steps, each a cut of the one before; the effect's treatment.
 - ``contrast``: the student with CLIP's own loss from nothing; the control.
 - ``affinities``: the student learns the teacher's affinities from nothing.
-- ``one cut``: cut to the student's size at once, then 150 steps; every step costs what one of the control does, where those of the first two stages are of larger models.
+- ``one cut``: cut to the student's size at once, then 150 steps; every step costs what one of the control does, where those of the first two stages are of
+  larger models.
 - ``cut and contrast``: the three stages with CLIP's own loss.
 - ``of another``: the affinities from nothing, but every image is told those of another; broken on purpose.
 
-Looked at before: seeds 100 and 101, with these settings (0.62, ``contrast`` 0.18), and the teacher alone: in weak views, which move images of 8x8 pixels, it learns far slower (0.09 after 200 steps).
+Looked at before: seeds 100 and 101, with these settings (0.62, ``contrast`` 0.18), and the teacher alone: in weak views, which move images of 8x8 pixels, it
+learns far slower (0.09 after 200 steps).
 
-Found on seeds 5 to 9: most of the gain is inheritance. Affinities from nothing have 0.28 where ``contrast`` has 0.19, but after the cuts they are no better than true pairs (0.54 and 0.54); and one
-cut (0.64) beats three stages of fifty steps each.
+Found on seeds 5 to 9: most of the gain is inheritance. Affinities from nothing have 0.28 where ``contrast`` has 0.19, but after the cuts they are no better
+than true pairs (0.54 and 0.54); and one cut (0.64) beats three stages of fifty steps each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """UNFUSED: with two labels a class, a network that learned another one's clusters first is more accurate than the same network on the labels for as many steps.
 
-Handwritten digits as images. A residual network is pre-trained by contrast on everything, its features fall into 32 clusters, a fresh network of the same kind learns these, and then the labels.
+Handwritten digits as images. A residual network is pre-trained by contrast on everything, its features fall into 32 clusters, a fresh network of the same
+kind learns these, and then the labels.
 
 - ``unfused``: half of 800 steps for the contrast, three tenths for the clusters, the rest for the labels; the effect's treatment.
 - ``labels only``: 800 steps on the labels; the control.
@@ -8,12 +9,14 @@ Handwritten digits as images. A residual network is pre-trained by contrast on e
 - ``no inner distillation``: without the heads on earlier layers.
 - ``the encoder itself``: the pre-trained network on the labels, for the other half of the steps.
 
-The paper is about sounds, and on sounds this could not be shown here. On spoken digits (three labels a class, tiny-audio, seeds 100 and 101, 500 steps) ``unfused`` had 0.56 and 0.52, ``labels only`` 0.59
-and 0.57; with 300 steps 0.49 to 0.52 against 0.57, with 600 0.59 against 0.60; with one label a class and 450 steps 0.27 against 0.24. Why: the contrast finds little. A linear probe with three labels a
-class gave 0.32 for the untrained network, 0.26 after 100 steps of contrast of strong views (which hide spans of bands and moments: worse than untrained; ``unfused`` takes weak ones since), 0.47 after
-100 of weak views, and 0.47 after 250; the clusters share half of the labels' information at best (normalised, 0.28 for spectrograms as they are, 0.31 untrained, 0.37 strong, 0.50 weak). The clusters do
-pass on more than they were made of: the fresh network's probe had 0.52 where the encoder's had 0.46 (two labels, another seed: 0.38 and 0.27). On images, too, it takes many steps: with 300 steps
-``unfused`` had 0.53 to 0.66 and ``labels only`` 0.69 and 0.70, with 1000 steps 0.83 and 0.72.
+The paper is about sounds, and on sounds this could not be shown here. On spoken digits (three labels a class, tiny-audio, seeds 100 and 101, 500 steps)
+``unfused`` had 0.56 and 0.52, ``labels only`` 0.59 and 0.57; with 300 steps 0.49 to 0.52 against 0.57, with 600 0.59 against 0.60; with one label a class and
+450 steps 0.27 against 0.24. Why: the contrast finds little. A linear probe with three labels a class gave 0.32 for the untrained network, 0.26 after 100
+steps of contrast of strong views (which hide spans of bands and moments: worse than untrained; ``unfused`` takes weak ones since), 0.47 after 100 of weak
+views, and 0.47 after 250; the clusters share half of the labels' information at best (normalised, 0.28 for spectrograms as they are, 0.31 untrained, 0.37
+strong, 0.50 weak). The clusters do pass on more than they were made of: the fresh network's probe had 0.52 where the encoder's had 0.46 (two labels, another
+seed: 0.38 and 0.27). On images, too, it takes many steps: with 300 steps ``unfused`` had 0.53 to 0.66 and ``labels only`` 0.69 and 0.70, with 1000 steps 0.83
+and 0.72.
 """
 
 from __future__ import annotations
