@@ -48,6 +48,9 @@ def wrap(objective: nn.Module, how: str) -> nn.Module:
     if collective.world() == 1:
         return objective
     if how == "fsdp":
+        # FSDP cuts contiguous weights only, and those of convolutions lie channels last.
+        for parameter in objective.parameters():
+            parameter.data = parameter.data.contiguous()
         # Weights stay gathered from forward to backward: where a loss reads a layer inside a block and not what the block returns, FSDP would not know
         # that the backward pass needs them again. Gradients and the optimiser's state, the larger part, are sharded all the time.
         for module in list(objective.modules()):
