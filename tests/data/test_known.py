@@ -206,6 +206,20 @@ def test_syllables_are_labelled_with_tones_or_onsets(folder):
     assert tones.encoded.everything["steps"].tolist() == [26] * 80
 
 
+def test_letters_are_rows_of_numbers(folder):
+    known._table.cache_clear()
+    made = known.cache() / "letters"
+    made.mkdir(parents=True)
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.savez(made / "all.npz", values=values, names=np.array(["width", "high", "onpix"]), labels=np.array(["B", "A", "B", "C"]))
+    found = known.letters()
+    known._table.cache_clear()
+    assert found.classes == ("A", "B", "C") and found.labels.tolist() == [1, 0, 1, 2] and found.modality.names == ("width", "high", "onpix")
+    numbers = found.batch(torch.arange(4)).view().inputs["numbers"]
+    np.testing.assert_allclose(numbers.mean(0), 0, atol=0.1)
+    assert bool((numbers.diff(dim=0) >= 0).all())
+
+
 def test_sets_that_were_not_fetched_are_one_sentence(folder):
     known.mandarin_syllables.cache_clear()
     with pytest.raises(UserError, match="tools/fetch.py mandarin-syllables"):

@@ -29,6 +29,7 @@ from understudy.data.modalities.image_text import ImageTextModality
 from understudy.data.modalities.molecule import MoleculeModality
 from understudy.data.modalities.points import PointsModality, Shape
 from understudy.data.modalities.series import SeriesModality
+from understudy.data.modalities.table import TableModality
 from understudy.data.modalities.text import TextModality
 from understudy.data.modalities.timeline import middle
 from understudy.data.samples import InMemory, Samples
@@ -159,6 +160,22 @@ def molecules(count: int = 4000) -> tuple[Samples, Samples]:
     ids = (*(f"moses/{i:06d}" for i in range(len(drugs))), *(f"solubility/{i:04d}" for i in range(len(rows))))
     both = Samples(modality, encoded, ids, torch.tensor([-1] * len(drugs) + [classes.index(row["label"]) for row in rows]), classes)
     return both.unlabelled, both.labelled
+
+
+def letters() -> Samples:
+    """20,000 pictures of printed letters in many fonts as tables of 16 whole numbers: size, place, moments and edges (P. Frey and D. Slate, 1991); 26 classes.
+
+    From the R package mlbench. Raises UserError where they are not to be had.
+    """
+    return _table("letters")
+
+
+def satellite() -> Samples:
+    """6,435 places seen from a satellite as tables of 36 numbers, 3x3 pixels in four colours, labelled with the kind of soil (UCI repository); 6 classes.
+
+    From the R package mlbench. Raises UserError where they are not to be had.
+    """
+    return _table("satellite")
 
 
 @remembered
@@ -330,6 +347,16 @@ def drifting(samples: Samples, severity: int, cycles: int, seed: int = 0) -> Sam
     raw = torch.cat([part.encoded.raw(part.positions)["image"] for part in parts])
     ids = tuple(i for part in parts for i in part.ids)
     return Samples(samples.modality, InMemory({"image": raw}), ids, torch.cat([part.labels for part in parts]), samples.classes)
+
+
+@remembered
+def _table(name: str) -> Samples:
+    parts = _arrays(name, "all.npz", ("values", "names", "labels"))
+    columns = {str(column): parts["values"][:, i] for i, column in enumerate(parts["names"])}
+    modality = TableModality.fit(columns)
+    classes, labels = np.unique(parts["labels"], return_inverse=True)
+    ids = tuple(f"{name}/{i:05d}" for i in range(len(labels)))
+    return Samples(modality, InMemory(modality.encode_columns(columns)), ids, torch.from_numpy(labels), tuple(str(one) for one in classes))
 
 
 def _digits() -> tuple[Tensor, Tensor]:
