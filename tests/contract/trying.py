@@ -81,6 +81,7 @@ REVEALING: dict[str, dict[str, Any]] = {
     "obow": {"words": 32, "hidden": 16, "patches": 1},
     "kd-data-pruning": {"fraction": 0.6},
     "trans-encoder": {"train.steps": 10, "cycles": 1},
+    "se-mixup": {"train.steps": 12},
     "clip": {"most": 10.0},
     "owttt": {"scores": 4, "prototypes": 1, "memory": 8},
     "vida": {"threshold": 0.0, "augmentations": 2},
