@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 # Positions, masks and class tokens: learned inputs, not maps.
-_UNDECAYED = re.compile(r"(^|\.)(bias|mask|colour|places|absent|pos_embed|cls_token|reg_token|position_embeddings?(\.weight)?|mask_token)$")
+_UNDECAYED = re.compile(r"(^|\.)(bias|mask|registers|colour|places|absent|pos_embed|cls_token|reg_token|position_embeddings?(\.weight)?|mask_token)$")
 _DEPTH = re.compile(r"(^|\.)(blocks|layers?|stages)\.(\d+)\.")
 
 

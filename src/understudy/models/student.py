@@ -84,6 +84,15 @@ class Student(nn.Module):
         other.neck, other.head = twin.neck, twin.head
         return other.to(self._device).train(self.training)
 
+    def with_registers(self, count: int, key: int) -> Student:
+        """A copy without a head whose backbone, a built-in transformer, has ``count`` registers: its own, if it has as many, or fresh ones."""
+        spec = {**self.spec, "options": {**self.spec["options"], "registers": count}}
+        other = Student(backbone_of(spec, key), self.modality, (), spec, key)
+        fresh = other.backbone.state_dict()
+        kept = {name: weight for name, weight in self.backbone.state_dict().items() if name in fresh and weight.shape == fresh[name].shape}
+        other.backbone.load_state_dict({**fresh, **kept})
+        return other.to(self._device).train(self.training)
+
     def reinitialised(self, key: int) -> Student:
         """The same architecture as if nothing had been learned: fresh weights, or the published ones of a timm or transformers model, and a fresh head."""
         return type(self)(backbone_of(self.spec, key), self.modality, self.classes, self.spec, key).to(self._device).train(self.training)

@@ -18,8 +18,8 @@ class TableTransformer(Transformer):
     patch = 1
     starts: Tensor
 
-    def __init__(self, numbers: int, categories: Sequence[int], width: int = 64, depth: int = 3, heads: int = 4, drop_path: float = 0.0):
-        super().__init__(width, depth, heads, drop_path)
+    def __init__(self, numbers: int, categories: Sequence[int], width: int = 64, depth: int = 3, heads: int = 4, drop_path: float = 0.0, registers: int = 0):
+        super().__init__(width, depth, heads, drop_path, registers)
         self.numbers, self.categories = numbers, tuple(categories)
         """How many number columns, and how many values (0, unknown, included) each category column has."""
         self.directions = nn.Parameter(torch.empty(numbers, width))

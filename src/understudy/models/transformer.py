@@ -110,14 +110,17 @@ def sinusoid_grid(height: int, width: int, channels: int, device: torch.device |
 
 class Transformer(Backbone):
     """A token backbone. Pooled is the mean of the last tokens that are not padding (and not dropped), normalised after it: long tokens then count for more,
-    and a few labels teach much faster than with the mean of normalised tokens (``docs/decisions.md``)."""
+    and a few labels teach much faster than with the mean of normalised tokens (``docs/decisions.md``).
+
+    ``registers``: learned tokens that take part in every block and come out nowhere (arXiv 2309.16588)."""
 
     drops = True
 
-    def __init__(self, width: int, depth: int, heads: int, drop_path: float = 0.0):
+    def __init__(self, width: int, depth: int, heads: int, drop_path: float = 0.0, registers: int = 0):
         super().__init__()
         self.width = self.token_width = width
         self.mask = nn.Parameter(torch.empty(width))
+        self.registers = nn.Parameter(torch.randn(registers, width) * 0.02) if registers else None
         self.blocks = nn.ModuleList(Block(width, heads, drop_path * i / max(1, depth - 1)) for i in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.trunc_normal_(self.mask, std=0.02)
@@ -137,7 +140,17 @@ class Transformer(Backbone):
             index, padding = visible(masked, padding)
             x = take(x, index)
             x = x if padding is None else x.masked_fill(padding.unsqueeze(-1), 0)  # what fills up is a hidden position
+        x = self.through(x, padding)
+        return Features(self.norm(pooled_mean(x, padding)), self.norm(x), padding)
+
+    def through(self, x: Tensor, padding: Tensor | None, registers: bool = False) -> Tensor:
+        """All blocks, with the registers in front of ``x`` ``[B, T, D]``; afterwards they are taken off again, unless ``registers``."""
+        count = 0
+        if self.registers is not None:
+            count = len(self.registers)
+            x = torch.cat([self.registers.to(x.dtype).expand(len(x), -1, -1), x], 1)
+            padding = None if padding is None else F.pad(padding, (count, 0))
         attend = attended(padding)
         for block in self.blocks:
             x = block(x, attend)
-        return Features(self.norm(pooled_mean(x, padding)), self.norm(x), padding)
+        return x if registers else x[:, count:]
