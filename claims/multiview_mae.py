@@ -1,16 +1,24 @@
-"""Multi-view MAE: a network that learned to restore and to draw clouds of points needs few labels to tell furniture apart."""
+"""Multi-view MAE (2311.10887): a network that learned to restore and to draw clouds of points needs few labels to tell furniture apart.
+
+591 clouds, of which 150 have one of four labels. A linear probe on the features with five labels of each kind, tested on the other labelled clouds (mean of ten draws). Arms, each of 200 steps from the
+same start: restoring points and drawing depths; the network as it began (the control); points alone; and the points and depths of another cloud, which must fail.
+
+Tried before on seed 100 (mean of four draws, untrained 0.696): with views turned about the vertical axis, as this system had it and the paper has not, and a drawer that was not told where its tokens are, 150 steps
+gave 0.704, 500 steps 0.710 (points alone 0.727, depths alone 0.700); without turning, 280 steps: 0.679, points alone 0.738; with the places of the tokens told, 230 steps: 0.727, and 0.731 with a fifth of the weight and
+two poses. Both were defects and are mended. The losses stop falling early: the clouds are few, and the paper's have 16 million looks at them where these have 6,400.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from understudy import models
-from understudy.claims import Claim, beats, learn, probe
+from understudy import evaluate, models
+from understudy.claims import Claim, beats, learn
 from understudy.data import known
 from understudy.systems.ssl_masked.multiview_mae import MultiviewMAE
 
-STEPS, LABELS = 300, 5
+STEPS, LABELS, DRAWS = 200, 5, 10
 
 
 class Exchanged(MultiviewMAE):
@@ -22,21 +30,25 @@ class Exchanged(MultiviewMAE):
 
 def run(seed: int) -> dict[str, float]:
     everything = known.furniture()
-    few = known.few_labels(everything, LABELS, seed)
-    told = everything.labels >= 0
-    train, test = few.labelled, everything.take(told & (few.labels < 0))
+    told = everything.labelled
     unlabelled = everything.relabelled(torch.full_like(everything.labels, -1))
     start = models.build("tiny-points", everything.modality, (), seed)
 
     def pretrained(system: str | type[MultiviewMAE], **settings: float) -> models.Student:
-        return learn(system, start, unlabelled, seed=seed, steps=STEPS, settings=settings, train__batch=32, optim__lr=3e-3).student
+        return learn(system, start, unlabelled, seed=seed, steps=STEPS, settings=settings, train__batch=32, optim__lr=3e-3, watch__action="off").student
+
+    def probed(student: models.Student) -> float:
+        features, values = evaluate.features(student, told), []
+        for draw in range(DRAWS):
+            few = known.few_labels(told, LABELS, 1000 * seed + draw).labels >= 0
+            values.append(evaluate.linear_probe(features[few], told.labels[few], features[~few], told.labels[~few]).value)
+        return sum(values) / DRAWS
 
     return {
-        "points and depths": probe(pretrained("multiview-mae"), train, test),
-        "no pre-training": probe(start, train, test),
-        "points only": probe(pretrained("multiview-mae", weight=0.0), train, test),
-        "depths only": probe(pretrained("multiview-mae", points=0.0), train, test),
-        "points and depths of other clouds": probe(pretrained(Exchanged), train, test),
+        "points and depths": probed(pretrained("multiview-mae")),
+        "no pre-training": probed(start),
+        "points only": probed(pretrained("multiview-mae", weight=0.0)),
+        "points and depths of other clouds": probed(pretrained(Exchanged)),
     }
 
 
@@ -46,10 +58,7 @@ claim = Claim(
     effect=("points and depths", "no pre-training"),
     run=run,
     negative=("points and depths of other clouds",),
-    observed={
-        "drawing depths as well beats restoring points alone": lambda f: beats(f["points and depths"], f["points only"]),
-        "restoring points as well beats drawing depths alone": lambda f: beats(f["points and depths"], f["depths only"]),
-    },
+    observed={"drawing depths as well beats restoring points alone": lambda f: beats(f["points and depths"], f["points only"])},
     data="furniture for Sweet Home 3D, 256 points of each model, 5 labels of each kind",
-    minutes_budget=4,
+    minutes_budget=5,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -47,6 +48,7 @@ class MultiviewMAESettings(Settings):
     weight: float = Field(1.0, ge=0, description="weight of the drawn depth images; 0 is Point-MAE")
     poses: int = Field(3, ge=1, description="sides that the cloud is drawn from")
     pixels: int = Field(16, ge=4, multiple_of=4, description="pixels a side of a depth image")
+    view: Literal["plain", "weak"] = Field("plain", description="what is left out of and restored; weak: turned, stretched, and noisy (2203.06604: not turned)")
     depth: int = Field(2, ge=1, description="blocks of the decoder of points (2203.06604, section 4.1: 4)")
     drawing: int = Field(1, ge=1, description="blocks of the decoder of images")
 
@@ -73,7 +75,7 @@ class MultiviewMAE(Objective):
 
     def losses(self, everything: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         s, backbone = self.settings, self.student.backbone
-        view = everything.view("masked", ratio=s.ratio, patch=backbone.patch, base="weak")
+        view = everything.view("masked", ratio=s.ratio, patch=backbone.patch, base=s.view)
         cloud, masked = view.inputs["points"], view.masked
         assert masked is not None
         seen = backbone(view.inputs, masked, drop=True)
@@ -81,11 +83,12 @@ class MultiviewMAE(Objective):
         centres, whole = backbone.grouped(cloud)[0], self.whole(cloud)  # type: ignore[operator]
         groups = backbone.grouped(whole)[1]  # type: ignore[operator]
         hidden, _ = visible(~masked, None)
+        shown = centres.gather(1, visible(masked, None)[0].unsqueeze(2).expand(-1, -1, 3))
         truth = groups.gather(1, hidden[:, :, None, None].expand(-1, -1, *groups.shape[2:]))
         restored = self.restorer(seen.tokens, centres, masked, hidden)
         angles = [2 * math.pi * number / s.poses for number in range(s.poses)]
         inside = whole / whole.square().sum(-1).amax(1)[:, None, None].sqrt()  # views stretch, and an image shows the unit sphere
-        drawn = [(self.drawer(seen.tokens, angle) - maths.depth_image(inside, angle, self.vertical, s.pixels)).square().mean((1, 2)) for angle in angles]
+        drawn = [(self.drawer(seen.tokens, shown, angle) - maths.depth_image(inside, angle, self.vertical, s.pixels)).square().mean((1, 2)) for angle in angles]
         return {"points": s.points * maths.chamfer(restored, truth).mean(1), "depth": s.weight * torch.stack(drawn).mean(0)}
 
     def whole(self, cloud: Tensor) -> Tensor:
@@ -125,14 +128,15 @@ class Drawer(nn.Module):
     def __init__(self, entering: int, width: int, depth: int, pixels: int):
         super().__init__()
         self.side = pixels // self.patch
-        self.narrow, self.pose = nn.Linear(entering, width), nn.Linear(2, width)
+        self.narrow, self.place = nn.Linear(entering, width), nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
+        self.pose = nn.Linear(2, width)
         self.blocks = nn.ModuleList(Block(width, 4) for _ in range(depth))
         self.norm, self.depths = nn.LayerNorm(width), nn.Linear(width, self.patch**2)
         self.blocks.apply(initialise)
 
-    def forward(self, tokens: Tensor, angle: float) -> Tensor:
-        """``[B, V, D]`` -> ``[B, pixels, pixels]``."""
-        x = self.narrow(tokens)
+    def forward(self, tokens: Tensor, centres: Tensor, angle: float) -> Tensor:
+        """``[B, V, D]`` and where they are ``[B, V, 3]`` -> ``[B, pixels, pixels]``."""
+        x = self.narrow(tokens) + self.place(centres)
         pose = self.pose(x.new_tensor([math.cos(angle), math.sin(angle)]))
         asked = (sinusoid_grid(self.side, self.side, x.shape[-1], x.device).to(x.dtype) + pose).expand(len(x), -1, -1)
         x = torch.cat([asked, x], 1)
