@@ -151,7 +151,7 @@ class ConvNet(Backbone):
         depth = max(1, min(depth, size.bit_length() - 2))
         self.patch = 2**depth
         self.side = -(-size // self.patch)
-        self.token_width, self.width = width, width * self.side**2
+        self.channels, self.token_width, self.width = channels, width, width * self.side**2
         self.pixels = PixelInput(channels, mean, std, self.patch)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels if i == 0 else width, width, 3, padding=1), nn.GroupNorm(width, width), nn.ReLU(), nn.AvgPool2d(2))
