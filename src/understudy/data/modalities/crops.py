@@ -24,7 +24,7 @@ from understudy import keyed
 
 BLOCK = 1 << 18
 """Elements of a canvas or a view that go through together on one thread of a CPU: a megabyte of float32, which a cache holds."""
-SHARED = 1 << 21
+SHARED = 1 << 20
 """Elements that make an operation worth sharing out over PyTorch's threads."""
 FUSED = False
 """Whether crops on a GPU are left to the kernels of ``crops_triton``, which nobody has run on one yet."""
