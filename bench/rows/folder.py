@@ -24,7 +24,8 @@ from understudy import keyed
 from understudy.data.modalities.image import ImageModality, local_size
 from understudy.data.pictures import OnDisk, Picture
 
-BATCH = 32
+BATCH = 16
+"""So that each of the peer's workers gets as many batches of a block."""
 
 
 def measure(part: str, quick: bool) -> Iterator[Line]:
