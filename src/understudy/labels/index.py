@@ -92,7 +92,7 @@ class Runs:
 
 def ranges(keys: np.ndarray, count: int) -> np.ndarray:
     """In which of ``count`` equal ranges, a power of two of them and two at least, each key lies."""
-    return ((keys >> (64 - count.bit_length() + 1)) + count // 2).astype(np.int64)
+    return (keys >> (64 - count.bit_length() + 1)) + count // 2
 
 
 def grouped(keys: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, Runs]:

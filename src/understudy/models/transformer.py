@@ -120,7 +120,7 @@ class Transformer(Backbone):
         super().__init__()
         self.width = self.token_width = width
         self.mask = nn.Parameter(torch.empty(width))
-        self.registers = nn.Parameter(torch.randn(registers, width) * 0.02) if registers else None
+        self.registers = nn.Parameter(nn.init.normal_(torch.empty(registers, width), std=0.02)) if registers else None
         self.blocks = nn.ModuleList(Block(width, heads, drop_path * i / max(1, depth - 1)) for i in range(depth))
         self.norm = nn.LayerNorm(width)
         nn.init.trunc_normal_(self.mask, std=0.02)
